@@ -53,12 +53,11 @@ from sktl.exceptions import (
 from .base import PretrainedImageBase
 from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
 from .invalid_images import check_usable, find_usable, of_all_stages, offering
+from .parameter_combinations import check_combinations, check_within_trained
 from .resolved_parameters import (
     TrainingSet,
     augmentations,
     candidates_of,
-    check_combinations,
-    check_within_trained,
     choose,
     resolve_recipe,
     with_choice,

@@ -1,12 +1,9 @@
-"""Resolve the `"auto"` values of the classifier's training parameters, and check combinations of parameters."""
+"""Resolve the `"auto"` values of training parameters: recipes for the output layer and for stages."""
 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
-from numbers import Integral
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -18,18 +15,12 @@ from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, 
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.base_targets import Targets
 from sktl._targets.split import Labelled
-from sktl._training.callback_checks import check_callbacks, check_schedulers
 from sktl._training.json_values import plain
 from sktl._training.learning_rates import evenness, stable_lr
 from sktl._training.losses import LOSSES, SquaredLoss
-from sktl._training.net_params import check_net_params
-from sktl._training.optimizers import OptimizerName, has_option, option_names, rehearse
+from sktl._training.optimizers import OptimizerName
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
-from sktl._utils.paths import checked_path
-from sktl._utils.warnings import warn
-from sktl._words import shown_value
-from sktl.exceptions import BackboneWarning, InvalidParameterError
 
 # Chosen by cross-validation: docs/defaults.md has the tables.
 _HEAD: dict[str, dict[str, Any]] = {
@@ -70,10 +61,9 @@ _FEATURES_OF_LR = 1280
 # With fewer images, the output layer fits all of them, and the gradients of the stages are mostly noise.
 _ENOUGH_IMAGES = 200
 # Parameters of optimizers that train in steps, with the values that mean "not set".
-_OF_STEPS = {"lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0, "early_stopping": False}
+OF_STEPS = {"lr": "auto", "lr_schedule": "auto", "batch_size": "auto", "dropout": 0.0, "early_stopping": False}
 # Parameters that a regressor does not have, with the values that mean "not used".
 _ABSENT = {"label_smoothing": 0.0}
-_UNUSED_BY_LBFGS = {"trainable_stages": 0} | _OF_STEPS
 
 
 class TrainingSet(NamedTuple):
@@ -228,7 +218,7 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
         compares = estimator.early_stopping and _probes_to_optimum(estimator)
         weaker = tuple(penalty for penalty in penalties if compares and penalty < min(_STAGE_PENALTIES))
         penalties = _STAGE_PENALTIES + weaker
-    if _kind(_optimizers(estimator)[0]) == "adamw":
+    if _kind(optimizers_of(estimator)[0]) == "adamw":
         return Candidates(stages, penalties if len(stages) > 1 else (math.nan,))
     if n_trainable and not _probes_to_optimum(estimator):
         penalties = (_HEAD["sgd"]["weight_decay"],)
@@ -237,7 +227,7 @@ def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: i
 
 def _head_recipe(estimator: Any, training: TrainingSet, n_features: int, chosen: Chosen | None) -> Recipe:
     """Return the recipe of the output layer alone."""
-    optimizer, _ = _optimizers(estimator)
+    optimizer, _ = optimizers_of(estimator)
     defaults = _HEAD[_kind(optimizer)]
     chosen = chosen or Chosen(1, defaults["weight_decay"], {})
     penalty = chosen.penalty
@@ -304,7 +294,7 @@ def _tail_recipe(
     augmentation: Change | None,
 ) -> TailRecipe:
     """Return the recipe of the stages; `head` contains the values that they share with the output layer."""
-    _, stage_optimizer = _optimizers(estimator)
+    _, stage_optimizer = optimizers_of(estimator)
     pretrained = estimator.weights is not None
     defaults = _stage_defaults(estimator, training.n_samples, augmentation)
     own = {name: _value(estimator, name, defaults[name]) for name in ("max_epochs", "backbone_lr_ratio", "layer_decay")}
@@ -381,21 +371,11 @@ def _without_stages(
     return _probing(estimator, replace(head, weight_decay=chosen.penalty_alone), training, n_features)
 
 
-def check_within_trained(estimator: Any, feature_stages: int, n_trainable: int) -> None:
-    """Raise `InvalidParameterError` if stages contribute features that are not trained while others are."""
-    if feature_stages > n_trainable:
-        raise InvalidParameterError(
-            f"feature_stages={estimator.feature_stages!r} is more than the trained stages, "
-            f"trainable_stages={estimator.trainable_stages!r}: if stages are trained, only these contribute features. "
-            f'Pass at most {n_trainable}, or "auto", or train more stages.'
-        )
-
-
 def _stage_kind(estimator: Any) -> str:
     """Return the key in `_STAGES` for an estimator."""
     if estimator.weights is None:
         return "random"
-    optimizer, stage_optimizer = _optimizers(estimator)
+    optimizer, stage_optimizer = optimizers_of(estimator)
     return "auto" if stage_optimizer != optimizer else _kind(optimizer)
 
 
@@ -448,142 +428,13 @@ def _value(estimator: Any, name: str, auto: Any) -> Any:
     return auto if isinstance(given, str) and given == "auto" else given
 
 
-def _optimizers(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
+def optimizers_of(estimator: Any) -> tuple[OptimizerName, OptimizerName]:
     """Return the optimizers of the output layer and of the stages."""
     if not isinstance(estimator.optimizer, str) or estimator.optimizer != "auto":
         return estimator.optimizer, estimator.optimizer
     if estimator.trainable_stages == 0:
         in_steps = any(
-            getattr(estimator, name) != unset for name, unset in (_OF_STEPS | {"max_epochs": "auto"}).items()
+            getattr(estimator, name) != unset for name, unset in (OF_STEPS | {"max_epochs": "auto"}).items()
         ) or _has_options(estimator)
         return ("sgd", "sgd") if in_steps else ("lbfgs", "lbfgs")
     return "sgd", "sgd" if estimator.weights is None else "adamw"
-
-
-def check_combinations(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if training parameters of an estimator contradict each other."""
-    _check_random_weights(estimator)
-    _check_augmentation_views(estimator)
-    _check_precision(estimator)
-    _check_resumable(estimator)
-    _check_feature_stages(estimator)
-    check_net_params(estimator.net_params)
-    _check_callbacks(estimator)
-    _check_optimizer_options(estimator)
-    _check_unused_by_lbfgs(estimator)
-
-
-def _check_random_weights(estimator: Any) -> None:
-    """Raise `InvalidParameterError` for parameters that need pretrained weights; warn if stages stay random."""
-    if estimator.weights is not None:
-        return
-    if estimator.trainable_stages != "all":
-        warn(
-            f"weights=None starts the network from random weights, and trainable_stages={estimator.trainable_stages!r} "
-            'does not train the stages before these, which is useful only as a control. Pass trainable_stages="all" to '
-            "train the whole network.",
-            BackboneWarning,
-        )
-    if estimator.freeze_epochs not in ("auto", 0):
-        raise InvalidParameterError(
-            f"freeze_epochs={estimator.freeze_epochs!r} has no meaning with weights=None: there are no pretrained "
-            'features to train the output layer on. Leave freeze_epochs="auto".'
-        )
-    if estimator.batch_size == 1:
-        raise InvalidParameterError(
-            "batch_size=1 has no meaning with weights=None: BatchNorm cannot learn statistics from single images. "
-            'Pass at least 2, or leave batch_size="auto".'
-        )
-
-
-def _check_augmentation_views(estimator: Any) -> None:
-    """Raise `InvalidParameterError` for views of images that do not change."""
-    views = estimator.augmentation_views
-    if estimator.augmentation is None and views is not None and estimator.trainable_stages != 0:
-        raise InvalidParameterError(
-            f"augmentation_views={views!r} has no meaning with augmentation=None: each image has only one view. Leave "
-            "augmentation_views=None, or choose an augmentation."
-        )
-
-
-def _check_precision(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if stages would be trained on features of reduced precision."""
-    if estimator.precision != "float32" and estimator.trainable_stages != 0:
-        # Stages would be trained on inputs in bfloat16, and the whole network would be saved and exported in float32.
-        raise InvalidParameterError(
-            f"precision={estimator.precision!r} is for a network whose stages are all frozen, and "
-            f'trainable_stages={estimator.trainable_stages!r}. Leave precision="float32". On a GPU, amp="auto" trains '
-            "stages in bfloat16 where that is safe."
-        )
-
-
-def _check_resumable(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if a fit with checkpoints cannot be repeated, or its state cannot be saved."""
-    if estimator.checkpoint is None:
-        return
-    folder = Path(checked_path(estimator.checkpoint, "checkpoint", " of a folder, or None"))
-    if not next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_dir():
-        raise InvalidParameterError(
-            f"checkpoint={os.fspath(estimator.checkpoint)!r} is a file, or lies in one. Pass a folder; it is created "
-            "if it does not exist."
-        )
-    if isinstance(estimator.random_state, bool) or not isinstance(estimator.random_state, Integral):
-        raise InvalidParameterError(
-            f"checkpoint={estimator.checkpoint!r} needs an integer random_state, so that the same call finds its "
-            f"state again; it is {shown_value(estimator.random_state)}. Pass an integer, or leave checkpoint=None."
-        )
-    for name in ("net_params", "augmentation", "optimizer"):
-        value = getattr(estimator, name)
-        if value and (callable(value) or name == "net_params"):
-            raise InvalidParameterError(
-                f"checkpoint={estimator.checkpoint!r} cannot keep the state of {name}={shown_value(value)}. Pass a "
-                "name or the default, or leave checkpoint=None."
-            )
-
-
-def _check_feature_stages(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if a number of feature stages exceeds a number of trained stages."""
-    if isinstance(estimator.feature_stages, Integral) and estimator.trainable_stages not in (0, "all"):
-        check_within_trained(estimator, int(estimator.feature_stages), int(estimator.trainable_stages))
-
-
-def _check_callbacks(estimator: Any) -> None:
-    """Raise `InvalidParameterError` for callbacks that cannot do their job in this training."""
-    check_callbacks(
-        estimator.net_params,
-        validated=estimator.early_stopping,
-        trains_stages=estimator.trainable_stages != 0,
-        scheduled=estimator.optimizer != "lbfgs" and estimator.lr_schedule in ("auto", "cosine"),
-    )
-
-
-def _check_optimizer_options(estimator: Any) -> None:
-    """Raise `InvalidParameterError` if an optimizer lacks an option or cannot train the parameters."""
-    head, stages = _optimizers(estimator)
-    options = {}
-    for key, value in (estimator.net_params or {}).items():
-        base, _, name = key.partition("__")
-        if base != "optimizer":
-            continue
-        if not (has_option(head, name) or has_option(stages, name)):
-            known = (option_names(head) | option_names(stages)) - {"params", "lr", "weight_decay"}
-            raise InvalidParameterError(
-                f"net_params[{key!r}]: optimizer={estimator.optimizer!r} has no such option. It has "
-                f"{', '.join(sorted(known))}."
-            )
-        options[name] = value
-    if estimator.net_params or not isinstance(estimator.optimizer, str):
-        optimizers = rehearse(head, None if estimator.trainable_stages == 0 else stages, options)
-        check_schedulers(estimator.net_params, optimizers)
-
-
-def _check_unused_by_lbfgs(estimator: Any) -> None:
-    """Raise `InvalidParameterError` for parameters that "lbfgs" would ignore."""
-    if estimator.optimizer != "lbfgs":
-        return
-    for name, unused in _UNUSED_BY_LBFGS.items():
-        if getattr(estimator, name) != unused:
-            raise InvalidParameterError(
-                f'{name}={getattr(estimator, name)!r} has no meaning with optimizer="lbfgs". Leave '
-                f'{name}={unused!r}, or choose optimizer="adamw".'
-            )

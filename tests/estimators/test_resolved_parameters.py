@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl._backbones.taps import StageLayout
 from sktl._estimators import resolved_parameters as _resolved
+from sktl._estimators.parameter_combinations import check_combinations
 from sktl._estimators.resolved_parameters import (
     Chosen,
     TrainingSet,
     augmentations,
     candidates_of,
-    check_combinations,
     resolve_recipe,
     with_choice,
 )
 from sktl._images.augmentation import AUGMENTATIONS
-from sktl.exceptions import InvalidParameterError
 
 
 def resolve(n_samples=1000, n_features=1280, n_trainable=0, **params):
@@ -147,12 +146,6 @@ def test_what_the_user_says_is_taken_as_it_is(n_features):
     assert (recipe.batch_size, recipe.lr_schedule) == (7, "constant")
 
 
-@pytest.mark.parametrize("params", [{"lr": 0.1}, {"batch_size": 8}, {"lr_schedule": "cosine"}, {"dropout": 0.1}])
-def test_what_lbfgs_cannot_use_is_refused_by_name(params):
-    with pytest.raises(InvalidParameterError, match=f"{next(iter(params))}=.* has no meaning with optimizer="):
-        resolve(optimizer="lbfgs", **params)
-
-
 @pytest.mark.parametrize(
     ("params", "max_epochs", "augmentation", "lr", "ratio", "decay", "probing", "interpolation"),
     [
@@ -206,19 +199,3 @@ def test_what_the_user_says_of_stages_is_taken_as_it_is_and_the_probing_keeps_it
     assert (recipe.augmentation, recipe.mixup_alpha, recipe.batch_size) == (None, 0.3, 5)
     probed = resolve(1000, trainable_stages=2, n_trainable=2, freeze_epochs=7, batch_size=5)
     assert (probed.probing.max_epochs, probed.probing.batch_size, probed.batch_size) == (7, 50, 5)
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"weights": None, "trainable_stages": "all", "freeze_epochs": 3}, "freeze_epochs=3 has no meaning"),
-        ({"weights": None, "trainable_stages": "all", "batch_size": 1}, "batch_size=1 has no meaning"),
-        ({"net_params": {"optimizer__typo": 1}}, r"optimizer__typo.*no such option. It has .*momentum"),
-        ({"net_params": {"optimizer__eps": 1}}, "optimizer__eps.*no such option"),
-        ({"optimizer": "lbfgs", "early_stopping": True}, "early_stopping=True has no meaning"),
-        ({"optimizer": "lbfgs", "trainable_stages": 1}, "trainable_stages=1 has no meaning"),
-    ],
-)
-def test_combinations_without_meaning_are_refused_by_name(params, message):
-    with pytest.raises(InvalidParameterError, match=message):
-        resolve(**params)

@@ -27,7 +27,7 @@ from skorch.callbacks import (
 )
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.resolved_parameters import check_combinations
+from sktl._estimators.parameter_combinations import check_combinations
 from sktl._targets.outputs import ClassOutputs, LabelOutputs, NumberOutputs
 from sktl._training.callback_checks import check_scores
 from sktl.exceptions import InvalidParameterError
