@@ -111,7 +111,7 @@ def wrong_labels(folder, arguments):
     with single_threaded_pool(2) as pool:
         usable = _Usable.of(given.subjects, clf, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
-    learner = learner_of(clf, [*train.data], usable.features, usable.layout, (0, 0))
+    learner = learner_of(clf, train.data.take, usable.features, usable.layout, (0, 0))
     found = []
     for share in SHARES:
         for seed in SEEDS:
