@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -26,7 +25,8 @@ from sktl._targets.folds import Folds
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.split import Labelled
 from sktl._utils.threads import n_threads
-from sktl.exceptions import InvalidParameterError
+from sktl._utils.warnings import warn
+from sktl.exceptions import InputWarning, InvalidParameterError
 
 # For more images, folds share the principal axes of the features, which takes a fraction of the time. This costs about
 # a point of precision among the most suspicious labels.
@@ -146,11 +146,18 @@ class Learner:
     def _fitted(self, train: np.ndarray, y: np.ndarray) -> Any:
         """Return the estimator fitted on some images, with their groups if it can use them."""
         X = self.given(train)
-        if self.groups is not None and has_fit_parameter(self.estimator, "groups"):
-            # A fold may have too few groups for early stopping to hold out whole ones. Other errors are raised again.
-            with suppress(InvalidParameterError):
-                return clone(self.estimator).fit(X, y, groups=self.groups[train])
-        return clone(self.estimator).fit(X, y)
+        if self.groups is None or not has_fit_parameter(self.estimator, "groups"):
+            return clone(self.estimator).fit(X, y)
+        try:
+            return clone(self.estimator).fit(X, y, groups=self.groups[train])
+        except InvalidParameterError:
+            fitted = clone(self.estimator).fit(X, y)  # raises errors again that have nothing to do with groups
+        warn(
+            "Early stopping cannot hold out whole groups of the images that a fold's model learns from, so this model "
+            "was fitted without groups. Pass an estimator with early_stopping=False.",
+            InputWarning,
+        )
+        return fitted
 
 
 def learner_of(

@@ -30,7 +30,7 @@ from sklearn.svm import LinearSVC
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, audit_images
 from sktl._audit.suspicious_labels import LabelModel
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 N = 48
 CODES = np.arange(N) % 2
@@ -266,7 +266,8 @@ def test_folds_with_too_few_groups_to_hold_out_are_judged(y, n_groups):
         np.repeat(np.arange(n_groups), 24 // n_groups),
         classifier(early_stopping=True, validation_fraction=0.25, lr=0.1),
     )
-    found = audit([*X[:24], b"no image"], [*y, y[0]], groups=[*groups, 0], estimator=early)
+    with pytest.warns(InputWarning, match="cannot hold out whole groups .* fitted without groups"):
+        found = audit([*X[:24], b"no image"], [*y, y[0]], groups=[*groups, 0], estimator=early)
     assert positions(found, "unreadable") == [24]
     assert found._notes == []
 
