@@ -6,15 +6,16 @@ therefore the correlation of fine detail, averaged over the windows in which the
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from .alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
+from .alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, smoothing, warped
 from .contradictions import contradictions, detail, window_means, within
 from .thumbnails import SIDE
 from .windows import Candidates, starts, turned
@@ -27,20 +28,25 @@ _CONTRADICTED = 8.0
 
 
 class _Level(NamedTuple):
-    """How pairs are aligned: at which size and smoothness, by which motions, in how many steps, and how well."""
+    """How pairs are aligned: at which size, smoothness and places, by which motions, in how many steps, and how well.
+
+    A level has a stride of its own because every second pixel of a smooth image says nearly all, in a quarter of the
+    time. Of less smooth images, it aligned some copies too roughly.
+    """
 
     side: int
     blur: float
+    stride: int
     motions: torch.Tensor
     n_steps: int
     least: float
 
 
 _LEVELS = (
-    _Level(SIDE // 2, 1.5, ZOOM, 6, 0.45),
-    _Level(SIDE // 2, 0.8, STRETCH, 4, 0.55),
-    _Level(SIDE // 2, 0.6, AFFINE, 4, 0.55),
-    _Level(SIDE, 1.2, AFFINE, 3, 0.6),
+    _Level(SIDE // 2, 1.5, 2, ZOOM, 4, 0.45),
+    _Level(SIDE // 2, 0.8, 1, STRETCH, 4, 0.55),
+    _Level(SIDE // 2, 0.6, 1, AFFINE, 4, 0.55),
+    _Level(SIDE, 1.2, 1, AFFINE, 2, 0.6),
 )
 _STEPS_ENLARGED = 5
 # Changes of brightness over longer distances than this, in pixels, do not count. Otherwise, what lies around a part of
@@ -49,7 +55,8 @@ _LIGHT = 6.0
 _LEAST_OVERLAP = 0.7
 # Variances of detail in gray levels: of noise, and above which more contrast does not give a window more weight.
 _NOISE, _DETAIL = 0.5, 4.0
-_PAIRS_AT_ONCE = 64
+# Pixels of images of pairs per task, whose intermediate values then stay in the processor's cache.
+_PIXELS_AT_ONCE = 64 * (SIDE // 2) ** 2
 
 
 class Confirmed(NamedTuple):
@@ -92,45 +99,65 @@ def confirm(
     least : float
         Lowest score of a copy.
     """
-    blocks = [
-        Candidates(*(column[start : start + _PAIRS_AT_ONCE] for column in candidates))
-        for start in range(0, len(candidates.whole), _PAIRS_AT_ONCE)
-    ]
-    # The coarsest level refuses most pairs, so the others are regrouped after each level.
-    maps = [starts(block.window) for block in blocks]
-    evenly_lit = torch.cat([*pool.map(_evenly_lit, torch.from_numpy(gray).split(_PAIRS_AT_ONCE))])
+    thumbnails, maps = torch.from_numpy(gray), starts(candidates.window)
     for level in _LEVELS:
-        done = [*pool.map(partial(_aligned, evenly_lit, torch.from_numpy(aspects), level), blocks, maps)]
-        blocks, maps = _regrouped(done)
-    found = [*pool.map(partial(_scores, torch.from_numpy(gray)), blocks, maps)]
-    confirmed = _joined(blocks, maps, found)
-    return confirmed.take(np.flatnonzero(confirmed.scores >= least))
+        candidates, maps = _aligned(thumbnails, torch.from_numpy(aspects), level, candidates, maps, pool)
+    scores = _in_blocks(SIDE, partial(_scores, thumbnails), candidates, maps, pool)
+    kept = scores >= least
+    return Confirmed(candidates.take(kept), maps[kept], scores[kept].double().numpy())
+
+
+def _in_blocks(
+    side: int,
+    compute: Callable[[Candidates, torch.Tensor], torch.Tensor],
+    candidates: Candidates,
+    maps: torch.Tensor,
+    pool: ThreadPoolExecutor,
+) -> torch.Tensor:
+    """Return what a function returns for the pairs and their maps, computed by the threads block by block."""
+    n_at_once = _PIXELS_AT_ONCE // side**2
+    blocks = (Candidates(*block) for block in zip(*(column.split(n_at_once) for column in candidates), strict=True))
+    return torch.cat([*pool.map(compute, blocks, maps.split(n_at_once))])
 
 
 def _aligned(
-    thumbnails: torch.Tensor, aspects: torch.Tensor, level: _Level, block: Candidates, maps: torch.Tensor
+    thumbnails: torch.Tensor,
+    aspects: torch.Tensor,
+    level: _Level,
+    candidates: Candidates,
+    maps: torch.Tensor,
+    pool: ThreadPoolExecutor,
 ) -> tuple[Candidates, torch.Tensor]:
-    """Refine the maps of some pairs. Return the pairs that still look alike."""
-    whole, part = (_at_level(images, level) for images in _images(thumbnails, block))
-    maps = refined(whole, part, maps, level.motions, level.n_steps)
-    alike = (agreement(whole, part, maps) >= level.least) & is_plausible(maps, _aspects(aspects, block))
-    return Candidates(*(column[alike] for column in block)), maps[alike]
+    """Refine the maps of pairs. Return the pairs that still look alike, and their maps."""
+    numbers, places = torch.unique(torch.stack([candidates.whole, candidates.part]), return_inverse=True)
+    blocks = thumbnails[numbers].split(_PIXELS_AT_ONCE // SIDE**2)
+    images = torch.cat([*pool.map(partial(_at_level, level), blocks)])
+
+    def align(block: Candidates, starts: torch.Tensor) -> torch.Tensor:
+        whole, part = _images(images, block)
+        refined_maps = refined(whole, part, starts, level.motions, level.n_steps, level.stride)
+        found = agreement(whole, part, refined_maps, level.stride)
+        return torch.cat([refined_maps.flatten(1), found[:, None]], dim=1)
+
+    found = _in_blocks(level.side, align, candidates._replace(whole=places[0], part=places[1]), maps, pool)
+    maps, alike = found[:, :6].view(-1, 2, 3), found[:, 6] >= level.least
+    alike &= is_plausible(maps, _aspects(aspects, candidates))
+    return candidates.take(alike), maps[alike]
 
 
-def _regrouped(done: list[tuple[Candidates, torch.Tensor]]) -> tuple[list[Candidates], list[torch.Tensor]]:
-    if not done:
-        return [], []
-    columns = [torch.cat(column).split(_PAIRS_AT_ONCE) for column in zip(*(block for block, _ in done), strict=True)]
-    maps = torch.cat([maps for _, maps in done])
-    if not len(maps):
-        return [], []
-    return [Candidates(*block) for block in zip(*columns, strict=True)], [*maps.split(_PAIRS_AT_ONCE)]
-
-
-def _evenly_lit(thumbnails: torch.Tensor) -> torch.Tensor:
-    """Return thumbnails without slow changes of brightness, in half precision, which is all that is kept of them."""
+def _at_level(level: _Level, thumbnails: torch.Tensor) -> torch.Tensor:
+    """Return thumbnails as a level compares them, in half precision, which is all that is kept of them."""
+    rows, light = _filters(level.side, level.blur)
     images = thumbnails.float()
-    return (images - blurred(images, _LIGHT)).half()
+    return (rows @ images @ rows.T - light @ images @ light.T).half()
+
+
+@functools.cache
+def _filters(side: int, blur: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the matrices that make columns smaller and smooth them, and that leave their slow changes only."""
+    n = SIDE // side
+    rows = smoothing(side, blur) @ torch.eye(side).repeat_interleave(n, dim=1) / n
+    return rows, rows @ smoothing(SIDE, _LIGHT)
 
 
 def _images(thumbnails: torch.Tensor, block: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,10 +177,6 @@ def _aspects(aspects: torch.Tensor, block: Candidates) -> torch.Tensor:
     """Return the aspect ratios of both images of some pairs; the second is turned."""
     part = aspects[block.part]
     return torch.stack([aspects[block.whole], torch.where(block.turn >= 4, 1 / part, part)], dim=1)
-
-
-def _at_level(images: torch.Tensor, level: _Level) -> torch.Tensor:
-    return blurred(functional.avg_pool2d(images[:, None], SIDE // level.side)[:, 0], level.blur)
 
 
 def _scores(thumbnails: torch.Tensor, block: Candidates, maps: torch.Tensor) -> torch.Tensor:
@@ -188,12 +211,5 @@ def agree(whole: torch.Tensor, part: torch.Tensor, confirmed: Confirmed) -> torc
     if (enlarged := part.shape[-1] / SIDE) > 1:
         finest = _LEVELS[-1]
         first, second = (blurred(images, finest.blur) - blurred(images, enlarged * _LIGHT) for images in (whole, part))
-        maps = refined(first, second, maps, finest.motions, _STEPS_ENLARGED)
+        maps = refined(first, second, maps, finest.motions, _STEPS_ENLARGED, stride=2)
     return contradictions(whole, part, maps) <= _CONTRADICTED
-
-
-def _joined(blocks: list[Candidates], maps: list[torch.Tensor], scores: list[torch.Tensor]) -> Confirmed:
-    if not blocks:
-        return Confirmed(Candidates.none(), torch.empty(0, 2, 3), np.empty(0))
-    candidates = Candidates(*(torch.cat(column) for column in zip(*blocks, strict=True)))
-    return Confirmed(candidates, torch.cat(maps), torch.cat(scores).double().numpy())

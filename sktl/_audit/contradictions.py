@@ -7,10 +7,10 @@ much more from the original than the other windows do.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
-from torch.nn import functional
 
 from .alignment import blurred, grid, warped
 
@@ -34,15 +34,27 @@ def detail(images: torch.Tensor) -> torch.Tensor:
 
 def window_means(images: torch.Tensor) -> torch.Tensor:
     """Return the means of overlapping windows, of shape (n, n_windows)."""
-    return functional.avg_pool2d(images[:, None], WINDOW, WINDOW // 2)[:, 0].flatten(1)
+    return _window_sums(images, 0) / WINDOW**2
 
 
 def within(inside: torch.Tensor, reach: int) -> torch.Tensor:
-    """Return True for windows all of whose pixels, and those at most so far away, lie within both images."""
-    outside = 1 - inside[:, None]
-    for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
-        outside = functional.max_pool2d(outside, kernel, 1, padding)
-    return window_means(outside[:, 0]) < 0.01
+    """Return True for windows all of whose pixels, and those at most so far away, lie within both images.
+
+    A single pixel may lie outside.
+    """
+    return _window_sums(1 - inside, reach) < 1.5
+
+
+def _window_sums(images: torch.Tensor, reach: int) -> torch.Tensor:
+    rows = _window_rows(images.shape[-1], reach)
+    return (rows @ images @ rows.T).flatten(1)
+
+
+@functools.cache
+def _window_rows(side: int, reach: int) -> torch.Tensor:
+    """Return 1 for the rows of each window, and those at most so far away, of shape (n_windows, side)."""
+    offsets = torch.arange(side) - torch.arange(0, side - WINDOW + 1, WINDOW // 2)[:, None]
+    return ((offsets >= -reach) & (offsets < WINDOW + reach)).float()
 
 
 def contradictions(whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from .windows import Descriptors
 # Side of the larger images, and how much smaller images may be that are enlarged to it.
 _LARGER, _ENLARGED = 2 * SIDE, 1.3
 _PREPROCESSING = Preprocessing(_LARGER, (_LARGER, _LARGER))
-_PAIRS_AT_ONCE = 16
+_PAIRS_AT_ONCE = 8
 
 
 class View(NamedTuple):

@@ -27,8 +27,8 @@ N_TURNS = 8
 _N_BEST, _N_TURNED = 3, 1
 # Copies are more similar than this; most other pairs are not.
 _SIMILAR = 0.85
-# Images per task, per selection of the best, and per product, which then stays in the processor's cache.
-_ROWS, _COLUMNS, _IN_CACHE = 256, 4096, 32
+# Images per task and per selection of the best, and windows per product, which then stays in the processor's cache.
+_ROWS, _COLUMNS, _IN_CACHE = 256, 4096, 2048
 _BLANK = 0.25
 
 
@@ -210,7 +210,7 @@ def _best(
     best = torch.full((len(part), n_best), -1.0)
     whole = torch.zeros(len(part), n_best, dtype=torch.int64)
     for start in range(0, len(windows), _COLUMNS):
-        some = windows[start : start + _COLUMNS].split(_IN_CACHE)
+        some = windows[start : start + _COLUMNS].split(_IN_CACHE // windows.shape[1])
         similar = torch.cat([_most_similar(images, few) for few in some], dim=1)
         own = (part >= start) & (part < start + similar.shape[1])
         similar[own, part[own] - start] = -1.0

@@ -10,6 +10,17 @@ from photographs import photograph
 
 from sktl._audit import alignment
 from sktl._audit.alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
+    AFFINE,
+    STRETCH,
+    ZOOM,
+    agreement,
+    blurred,
+    grid,
+    is_plausible,
+    refined,
+    standardized,
+    warped,
+)
 
 IMAGE = torch.from_numpy(np.array(photograph(0, (64, 64)).convert("L"), dtype=np.float32))[None]
 SMOOTH = blurred(IMAGE, 1.5)
@@ -30,12 +41,24 @@ def moved(scale=1.0, x=0.0, y=0.0, stretch=1.0, angle=0.0):
         (AFFINE, IDENTITY),
     ],
 )
-def test_the_map_is_recovered(motions, target):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_map_is_recovered(motions, target, stride):
     part, _ = warped(SMOOTH, target, grid(64))
     start = moved(0.92, 0.03, 0.0)
-    found = refined(SMOOTH, part.view(1, 64, 64), start, motions, 20)
+    found = refined(SMOOTH, part.view(1, 64, 64), start, motions, 20, stride)
     torch.testing.assert_close(found, target, atol=2e-3, rtol=0)
-    assert agreement(SMOOTH, part.view(1, 64, 64), found) > 0.999
+    assert agreement(SMOOTH, part.view(1, 64, 64), found, stride) > 0.999
+
+
+def test_a_step_is_the_least_squares_solution():
+    part, places = warped(SMOOTH, moved(0.98, 0.01), grid(64))[0].view(1, 64, 64), grid(64)
+    slopes_y, slopes_x = (slope.flatten() * 32 for slope in torch.gradient(part[0]))
+    derivatives = torch.cat([slopes_x * places, slopes_y * places]).T
+    shares = torch.full((1, 64 * 64), 1 / 64**2)
+    values = alignment.standardized(SMOOTH.flatten(1), shares) * part.std(correction=0) + part.mean()
+    step = torch.linalg.lstsq(derivatives, (values - part.flatten(1))[0][:, None], driver="gels").solution.view(2, 3)
+    expected = torch.linalg.inv(torch.eye(3) + torch.cat([step, torch.zeros(1, 3)]))[:2]
+    torch.testing.assert_close(refined(SMOOTH, part, IDENTITY, AFFINE, 1)[0], expected, atol=1e-3, rtol=0)
 
 
 def test_brightness_and_contrast_do_not_matter():

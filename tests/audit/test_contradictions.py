@@ -58,3 +58,12 @@ def test_what_lies_outside_one_image_does_not_count():
     assert within(torch.ones(1, 96, 96), 7).all()
     assert within(inside, 7).view(15, 15)[:, :12].all()
     assert not within(inside, 7).view(15, 15)[:, 13:].any()
+
+
+@pytest.mark.parametrize("reach", [0, 2, 7])
+def test_windows_and_their_surroundings_lie_within_both_images(reach):
+    inside = (torch.rand(1, 48, 48, generator=torch.Generator().manual_seed(reach)) > 0.002).float()
+    for row, column in np.ndindex(7, 7):
+        top, left = max(6 * row - reach, 0), max(6 * column - reach, 0)
+        outside = 1 - inside[0, top : 6 * row + 12 + reach, left : 6 * column + 12 + reach]
+        assert within(inside, reach).view(7, 7)[row, column] == (outside.sum() <= 1)
