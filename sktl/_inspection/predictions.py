@@ -208,9 +208,10 @@ class PredictionsDisplay:
             selects wrong predictions, the most confident first. `"losses"` selects the images with the highest log
             loss, which have the lowest probability of the true label.
 
-            With several labels, `"errors"` begins with the images that have the most wrong labels, and `"losses"` adds
-            up the log losses of the labels. With `task="regression"`, both select the largest errors: `"errors"` by the
-            largest error of an image, `"losses"` by the sum of its squared errors, in standard deviations of `y_true`.
+            With several labels, `"errors"` begins with the images that have the most wrong labels, and `"losses"` ranks
+            images by the sum of the log losses of their labels. With `task="regression"`, both select the largest
+            errors: `"errors"` by the largest error of an image, `"losses"` by the sum of its squared errors, in
+            standard deviations of `y_true`.
         n_images : int, default=12
             Maximum number of images to show, at least 1.
         random_state : int, RandomState or None, default=None

@@ -10,17 +10,6 @@ from photographs import photograph
 
 from sktl._audit import alignment
 from sktl._audit.alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
-    AFFINE,
-    STRETCH,
-    ZOOM,
-    agreement,
-    blurred,
-    grid,
-    is_plausible,
-    refined,
-    standardized,
-    warped,
-)
 
 IMAGE = torch.from_numpy(np.array(photograph(0, (64, 64)).convert("L"), dtype=np.float32))[None]
 SMOOTH = blurred(IMAGE, 1.5)
