@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,9 @@ def _rare(name: Any, share: float, text: str) -> Issue:
     )
 
 
-def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFold, seed: int) -> Iterator[Issue]:
+def shortcuts(
+    targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFold, seed: int, pool: ThreadPoolExecutor
+) -> Iterator[Issue]:
     """Yield the properties that tell classes apart almost as well as the images do.
 
     Parameters
@@ -77,6 +80,8 @@ def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFol
     predicted : OutOfFold
         Predictions from the images alone, whose folds are used.
     seed : int
+    pool : ThreadPoolExecutor
+        Pool whose threads compute with one intra-op thread each.
     """
     scored = np.flatnonzero(predicted.folds >= 0)
     if not isinstance(targets, ClassTargets) or not len(scored):
@@ -87,7 +92,7 @@ def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFol
     for name, table in _properties([thumbnails[i] for i in scored]).items():
         if len(np.unique(table, axis=0)) < 2:
             continue
-        accuracy = _accuracy(table, codes, predicted.folds[scored], seed)
+        accuracy = _accuracy(table, codes, predicted.folds[scored], seed, pool)
         error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(codes))
         least_gain = max(_ERRORS * error, _LEAST_GAIN)
         if accuracy - chance > max(least_gain, _SHARE * (real - chance)):
@@ -130,19 +135,23 @@ def _indicators(names: Sequence[str] | np.ndarray) -> np.ndarray:
     return (np.asarray(names)[:, None] == common).astype(np.float32)
 
 
-def _accuracy(table: np.ndarray, codes: np.ndarray, folds: np.ndarray, seed: int) -> float:
+def _accuracy(table: np.ndarray, codes: np.ndarray, folds: np.ndarray, seed: int, pool: ThreadPoolExecutor) -> float:
     """Return the share of images whose class a forest of extremely randomized trees predicts from a table."""
     n_classes = int(codes.max()) + 1
     if len(codes) * n_classes > _MOST_CELLS:
         rows = np.random.RandomState(seed).permutation(len(codes))[: _MOST_CELLS // n_classes]
         table, codes, folds = table[rows], codes[rows], folds[rows]
-    hits = 0
-    for fold in np.unique(folds):
+    different = np.unique(folds)
+    if len(different) == 1:  # nothing to learn from
+        return 0.0
+
+    def hits(fold: int) -> int:
         held_out = folds == fold
-        if held_out.all():
-            return 0.0
-        hits += int((_predicted(table[~held_out], codes[~held_out], table[held_out], seed) == codes[held_out]).sum())
-    return hits / len(codes)
+        return int((_predicted(table[~held_out], codes[~held_out], table[held_out], seed) == codes[held_out]).sum())
+
+    # Trees of all folds are in memory at a time, so only if they are small.
+    is_small = len(different) * len(codes) * n_classes <= _MOST_CELLS
+    return sum(pool.map(hits, different) if is_small else map(hits, different)) / len(codes)
 
 
 def _predicted(table: np.ndarray, codes: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:

@@ -35,8 +35,8 @@ def _n_bytes(found: list[Coordinates]) -> int:
     return sum(inputs.nbytes + squares.nbytes for inputs, squares in found)
 
 
-# For the five folds of a search of up to 4,096 numbers, or more images with classes. The limit is low because joblib
-# ends worker processes that grow by 300 MB.
+# For the five folds of a search of up to 4,096 numbers, or more images with classes, and for both rounds of an audit.
+# The limit is low because joblib ends worker processes that grow by 300 MB.
 memo: SampleMemo[list[Coordinates]] = SampleMemo(152 * 2**20, cost=_n_bytes)
 
 
@@ -83,7 +83,8 @@ def coordinates_of_many(
 ) -> Coordinates:
     """Return the coordinates of many samples along at most `n_axes` axes, without the inner products of all pairs.
 
-    Features are standardized block by block, because a copy of all would take as much memory as the features.
+    Features are standardized block by block, because a copy of all would take as much memory as the features. Like
+    `principal_coordinates`, remembers the result.
 
     Parameters
     ----------
@@ -93,6 +94,21 @@ def coordinates_of_many(
     features, weights, shrinkage, pool
         See `principal_coordinates`.
     """
+
+    def compute() -> list[Coordinates]:
+        return [_coordinates_of_many(n_axes, features, weights, sizes, shrinkage, pool)]
+
+    return memo.get(features, weights, ("many", n_axes, sizes, shrinkage), compute)[0]
+
+
+def _coordinates_of_many(
+    n_axes: int,
+    features: np.ndarray,
+    weights: np.ndarray,
+    sizes: Sequence[int],
+    shrinkage: float,
+    pool: ThreadPoolExecutor,
+) -> Coordinates:
     standardization = Standardization.of(features, weights, shrinkage, sizes)
     rows = [*row_blocks(len(features), _ROWS_AT_ONCE)]
     n_drawn = min(n_axes + _SPARE_AXES, *features.shape)

@@ -11,6 +11,8 @@ import numpy as np
 
 from sktl._utils.locks import fork_safe_lock
 
+from .standardization import row_blocks
+
 Result = TypeVar("Result")
 
 
@@ -62,6 +64,7 @@ class SampleMemo(Generic[Result]):
 def _key(features: np.ndarray, weights: np.ndarray, parameters: object) -> bytes:
     # SHA-256 is the fastest digest on processors that have instructions for it.
     digest = hashlib.sha256(repr((features.shape, parameters)).encode())
-    digest.update(np.ascontiguousarray(features).data)
+    for rows in row_blocks(len(features)):  # a copy of all would take as much memory as the features
+        digest.update(np.ascontiguousarray(features[rows]).data)
     digest.update(weights.tobytes())
     return digest.digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -38,6 +39,34 @@ def choose(features=FEATURES, codes=CODES, weights=None, groups=None, seed=0, si
     penalties = kwargs.pop("penalties", PENALTIES)
     conditions = Conditions(**{"shrinkage": 1.0, "label_smoothing": 0.0, "seed": seed, "n_threads": n_threads} | kwargs)
     return cross_validate(Labelled(features, targets), sizes, penalties, conditions)
+
+
+@pytest.mark.parametrize("n_known", [1, 2, 3])
+def test_extrapolation_is_exact_for_polynomials_in_the_logarithm_of_the_penalty(n_known):
+    coefficients = torch.from_numpy(RNG.normal(size=(n_known, 2, 5)))
+
+    def point(penalty):
+        return sum(c * np.log(penalty) ** power for power, c in enumerate(coefficients))
+
+    known = [(penalty, point(penalty)) for penalty in (1.0, 0.3, 0.1)[:n_known]]
+    torch.testing.assert_close(_choice._extrapolated(known, 0.03), point(0.03))
+
+
+def test_starting_from_extrapolated_layers_takes_fewer_evaluations(monkeypatch):
+    rng, codes = np.random.default_rng(0), np.arange(300) % 3
+    features = (rng.normal(size=(300, 40)) + rng.normal(size=(3, 40))[codes]).astype(np.float32)
+    evaluate, counts = _choice.PenalizedLosses.__call__, {1: 0, 3: 0}
+    for n in counts:
+
+        def counted(self, point, n=n):
+            counts[n] += 1
+            return evaluate(self, point)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_choice, "_N_EXTRAPOLATED", n)
+            patch.setattr(_choice.PenalizedLosses, "__call__", counted)
+            choose(features, codes, sizes={1: [40]}, penalties=np.logspace(0.5, -4.5, 11))
+    assert counts[3] < 0.8 * counts[1]
 
 
 def test_losses_are_those_of_a_cross_validation_by_scikit_learn(monkeypatch):
