@@ -152,15 +152,14 @@ def audit_images(
     estimator, computes, seed = check_estimator(estimator, random_state)
     cv = check_folds(cv)
     given = _Given.of(X, y, groups, X_test, y_test, groups_test, estimator)
-    n_workers = n_threads(computes.n_jobs)
-    with single_threaded_pool(n_workers) as pool:
+    with single_threaded_pool(n_threads(computes.n_jobs)) as pool:
         usable = _Usable.of(given.subjects, computes, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
     subjects = given.subjects
     found: list[Issue | Note] = [*_unreadable(usable.failures, subjects), *copy_issues(copies, subjects)]
     found += [*given.shared_groups, *connected(copies.components[: subjects.n_train])]
     if len(usable.train):
-        found += _Checks(given, usable, copies, estimator, cv, seed, n_workers).findings()
+        found += _Checks(given, usable, copies, estimator, cv, seed).findings()
     return ImageAudit(
         issues=as_array(finding for finding in found if isinstance(finding, Issue)),
         duplicate_groups=joined_groups(copies.components, subjects.groups, subjects.n_train),
@@ -312,8 +311,6 @@ class _Checks:
     estimator : estimator
     cv : int, cross-validation generator or iterable
     seed : int
-    n_workers : int
-        Number of threads. Results do not depend on it.
     """
 
     given: _Given
@@ -322,7 +319,6 @@ class _Checks:
     estimator: Any
     cv: Any
     seed: int
-    n_workers: int
 
     def findings(self) -> Iterator[Issue | Note]:
         """Yield the findings about labels, classes, and images unlike the rest."""
@@ -358,9 +354,7 @@ class _Checks:
         judged = are_judged(targets, found.values, found.learned)
         yield from unjudged(judged, "No fold holds them out and learns their labels from other images.")
         yield from label_issues(targets, found.values, found.learned, numbers, subjects, model.spread)
-        thumbnails = [self.usable.thumbnails[int(i)] for i in numbers]
-        with single_threaded_pool(self.n_workers) as pool:
-            yield from shortcuts(targets, thumbnails, model.alone, self.seed, pool)
+        yield from shortcuts(targets, [self.usable.thumbnails[int(i)] for i in numbers], model.alone, self.seed)
         if self.given.test_targets is not None and len(self.usable.test):
             yield from self._about_test_labels(targets, model)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -67,9 +66,7 @@ def _rare(name: Any, share: float, text: str) -> Issue:
     )
 
 
-def shortcuts(
-    targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFold, seed: int, pool: ThreadPoolExecutor
-) -> Iterator[Issue]:
+def shortcuts(targets: Targets, thumbnails: list[Thumbnail], predicted: OutOfFold, seed: int) -> Iterator[Issue]:
     """Yield the properties that tell classes apart almost as well as the images do.
 
     Parameters
@@ -80,8 +77,6 @@ def shortcuts(
     predicted : OutOfFold
         Predictions from the images alone, whose folds are used.
     seed : int
-    pool : ThreadPoolExecutor
-        Pool whose threads compute with one intra-op thread each.
     """
     scored = np.flatnonzero(predicted.folds >= 0)
     if not isinstance(targets, ClassTargets) or not len(scored):
@@ -92,7 +87,7 @@ def shortcuts(
     for name, table in _properties([thumbnails[i] for i in scored]).items():
         if len(np.unique(table, axis=0)) < 2:
             continue
-        accuracy = _accuracy(table, codes, predicted.folds[scored], seed, pool)
+        accuracy = _accuracy(table, codes, predicted.folds[scored], seed)
         error = np.sqrt(max(chance * (1 - chance), 1e-12) / len(codes))
         least_gain = max(_ERRORS * error, _LEAST_GAIN)
         if accuracy - chance > max(least_gain, _SHARE * (real - chance)):
@@ -135,23 +130,19 @@ def _indicators(names: Sequence[str] | np.ndarray) -> np.ndarray:
     return (np.asarray(names)[:, None] == common).astype(np.float32)
 
 
-def _accuracy(table: np.ndarray, codes: np.ndarray, folds: np.ndarray, seed: int, pool: ThreadPoolExecutor) -> float:
+def _accuracy(table: np.ndarray, codes: np.ndarray, folds: np.ndarray, seed: int) -> float:
     """Return the share of images whose class a forest of extremely randomized trees predicts from a table."""
     n_classes = int(codes.max()) + 1
     if len(codes) * n_classes > _MOST_CELLS:
         rows = np.random.RandomState(seed).permutation(len(codes))[: _MOST_CELLS // n_classes]
         table, codes, folds = table[rows], codes[rows], folds[rows]
-    different = np.unique(folds)
-    if len(different) == 1:  # nothing to learn from
-        return 0.0
-
-    def hits(fold: int) -> int:
+    hits = 0
+    for fold in np.unique(folds):
         held_out = folds == fold
-        return int((_predicted(table[~held_out], codes[~held_out], table[held_out], seed) == codes[held_out]).sum())
-
-    # Trees of all folds are in memory at a time, so only if they are small.
-    is_small = len(different) * len(codes) * n_classes <= _MOST_CELLS
-    return sum(pool.map(hits, different) if is_small else map(hits, different)) / len(codes)
+        if held_out.all():
+            return 0.0
+        hits += int((_predicted(table[~held_out], codes[~held_out], table[held_out], seed) == codes[held_out]).sum())
+    return hits / len(codes)
 
 
 def _predicted(table: np.ndarray, codes: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:

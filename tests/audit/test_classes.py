@@ -16,7 +16,6 @@ from sktl._audit.thumbnails import thumbnail
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator
 from sktl._targets.number_targets import check_numbers
-from sktl._utils.threads import single_threaded_pool
 
 N = 60
 CODES = np.arange(N) % 2
@@ -33,15 +32,10 @@ def file_of(image, tmp_path, name, **options):
     return path.read_bytes()
 
 
-def accuracy(*arguments, n_threads=2):
-    with single_threaded_pool(n_threads) as pool:
-        return classes._accuracy(*arguments, pool)
-
-
 def found_in(contents, predicted=RIGHT):
-    thumbnails = [thumbnail(content) for content in contents]
-    with single_threaded_pool(2) as pool:
-        return {issue.name: issue for issue in shortcuts(TARGETS, thumbnails, predicted, 0, pool)}
+    return {
+        issue.name: issue for issue in shortcuts(TARGETS, [thumbnail(content) for content in contents], predicted, 0)
+    }
 
 
 def test_images_without_shortcuts_have_no_warning():
@@ -103,10 +97,10 @@ def test_the_accuracy_is_that_of_scikit_learns_forest_without_its_warnings(n_cla
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")
         hits = sum((forest.fit(table[a], codes[a]).predict(table[b]) == codes[b]).sum() for a, b in halves)
-    assert accuracy(table, codes, folds, 7) == accuracy(table, codes, folds, 7, n_threads=1) == hits / len(codes)
+    assert classes._accuracy(table, codes, folds, 7) == hits / len(codes)
 
 
-def test_large_trees_are_in_memory_one_at_a_time_and_their_size_is_limited(monkeypatch):
+def test_a_single_tree_is_in_memory_at_a_time_and_its_size_is_limited(monkeypatch):
     alive, most, sizes = weakref.WeakSet(), [], []
 
     class Tree(classes.ExtraTreeClassifier):
@@ -119,16 +113,12 @@ def test_large_trees_are_in_memory_one_at_a_time_and_their_size_is_limited(monke
     monkeypatch.setattr(classes, "ExtraTreeClassifier", Tree)
     codes, folds = np.arange(300) % 10, np.arange(300) // 10 % 2
     table = codes[:, None].astype(np.float32)
-    assert accuracy(table, codes, folds, 0) == 1
-    assert max(most) <= 4  # one of each fold, and its predecessor
-    monkeypatch.setattr(classes, "_MOST_CELLS", 5000)
-    most.clear()
-    assert accuracy(table, codes, folds, 0) == 1
+    assert classes._accuracy(table, codes, folds, 0) == 1
     assert max(most) <= 2
     assert max(sizes) == 1500
     sizes.clear()
     monkeypatch.setattr(classes, "_MOST_CELLS", 1000)
-    assert accuracy(table, codes, folds, 0) > 0.8
+    assert classes._accuracy(table, codes, folds, 0) > 0.8
     assert max(sizes) <= 1000
 
 
