@@ -19,6 +19,7 @@ from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import NumberTargets
 from sktl._targets.outputs import LogitOutputs
+from sktl._targets.sample_groups import joined_groups
 from sktl._targets.sample_weights import check_groups
 from sktl._training.json_values import plain
 from sktl._utils.settings_isolation import isolated
@@ -38,7 +39,7 @@ from .audit_arguments import (
     with_targets,
 )
 from .classes import rare_classes, shortcuts
-from .copies import Copies, connected, copy_issues, find_copies, joined_groups
+from .copies import Copies, connected, copy_issues, find_copies
 from .image_audit import ImageAudit
 from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of

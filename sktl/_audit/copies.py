@@ -133,22 +133,6 @@ def _pixels_key(sample: Sample) -> tuple[tuple[int, ...], bytes] | None:
     return pixels.shape, hashlib.sha256(pixels.data).digest()
 
 
-def joined_groups(numbers: np.ndarray, groups: np.ndarray | None, n_train: int) -> np.ndarray:
-    """Return the group of each training image, numbered in the order of the images.
-
-    Images with equal numbers are in one group. Groups of the user are joined where such images connect them.
-    """
-    nodes = numbers
-    if groups is not None:
-        own = groups + nodes.max(initial=-1) + 1
-        edges = np.stack([nodes[:n_train], own])
-        n = int(own.max()) + 1
-        _, joined = connected_components(coo_array((np.ones(n_train), edges), shape=(n, n)), directed=False)
-        nodes = joined[nodes]
-    _, first, numbers = np.unique(nodes[:n_train], return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[numbers].astype(np.int64)
-
-
 def connected(components: np.ndarray) -> Iterator[Note]:
     """Yield a note if copies connect most of the training images, whose components are given, into one group."""
     largest = int(np.bincount(components).max(initial=0))

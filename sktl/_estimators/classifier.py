@@ -372,9 +372,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     The cross-validation within `fit` is stratified 5-fold cross-validation on at most 4,096 images of at most 64
     classes or labels. The best penalty for more images is weaker: if there are more, a fifth of at most 16,384 images
-    is held out, and the penalty with the lowest loss is chosen from the first choice and weaker ones. With several
-    labels, iterative stratification [11]_ gives each label a similar share in all folds, and in the images that early
-    stopping holds out; all labels share the chosen `weight_decay` and `feature_stages`. The choice depends on
+    is held out, and the penalty with the lowest loss is chosen from the first choice and weaker ones. Images that occur
+    more than once, as after oversampling, are in one fold, so repeating an image is like giving it more weight. With
+    several labels, iterative stratification [11]_ gives each label a similar share in all folds, and in the images that
+    early stopping holds out; all labels share the chosen `weight_decay` and `feature_stages`. The choice depends on
     `random_state` and, because of the folds, on the order of the images. If no class or label has two images, or images
     of two groups, nothing can be compared: `weight_decay` is then 0.03 and `feature_stages` is 1.
 

@@ -19,6 +19,7 @@ import torch
 
 from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
+from sktl._targets.sample_groups import with_copies_together
 from sktl._targets.split import Labelled
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
@@ -261,7 +262,7 @@ def _looked_at(
 ) -> tuple[np.ndarray, Targets]:
     """Return the features and the targets of a limited number of samples with nonzero weight and of columns.
 
-    If there are many classes, only samples of some classes are returned.
+    If there are many classes, only samples of some classes are returned. Copies are in one group.
     """
     # In the order of training, so that renamed classes and permuted labels lead to the same folds.
     rows, targets = labelled.targets.ordered().narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
@@ -269,8 +270,9 @@ def _looked_at(
     features, n_features = labelled.samples, max(map(sum, block_sizes.values()))
     if isinstance(features, np.ndarray):  # rows of a file are only read as a whole
         features = features[:, :n_features]
-    seen = features if len(rows) == len(features) else features[rows]
-    return np.asarray(seen)[:, :n_features], targets.restricted(rows)
+    seen = np.asarray(features if len(rows) == len(features) else features[rows])
+    own = seen[:, : min(map(sum, block_sizes.values()))]
+    return seen[:, :n_features], with_copies_together(targets.restricted(rows), own)
 
 
 def _path(coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sktl._backbones.taps import TEXTURE_STAGES, StageLayout
 from sktl._targets.base_targets import Targets
+from sktl._targets.sample_groups import with_copies_together
 from sktl.exceptions import TypicalityError
 
 from .directions import cosines, directions_of
@@ -79,13 +80,14 @@ class Typicality:
         rng = np.random.RandomState(seed)
         drawn = rng.permutation(np.flatnonzero(targets.weights > 0))
         rows = np.sort(drawn[: most_references(n_bytes)])
-        drawn_targets = targets.take(rows)
+        parts = _parts(np.asarray(features[rows]), layout)
+        drawn_targets = with_copies_together(targets.take(rows), parts[0])
         groups = np.arange(len(rows))
         if drawn_targets.groups is not None:
             _, groups = np.unique(drawn_targets.groups, return_inverse=True)
         folds = rng.permutation(np.arange(groups.max() + 1) % _N_FOLDS)[groups]
         memberships = drawn_targets.memberships().astype(np.uint8)
-        directions, of_textures = map(directions_of, _parts(np.asarray(features[rows]), layout))
+        directions, of_textures = map(directions_of, parts)
         return cls(directions, memberships, folds.astype(np.uint8), of_textures)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from photographs import COPIES, photograph
 from PIL import Image
 
-from sktl._audit.copies import Copies, _connecting, connected, copy_issues, divided, find_copies, joined_groups
+from sktl._audit.copies import Copies, _connecting, connected, copy_issues, divided, find_copies
 from sktl._audit.subjects import Part, Subjects
 from sktl._audit.thumbnails import read_thumbnails
 from sktl._images.samples import as_samples
@@ -44,29 +44,6 @@ def copies_of(n, pairs, scores=None, components=None):
     scores = np.ones(len(pairs)) if scores is None else np.array(scores)
     components = np.arange(n) if components is None else np.array(components)
     return Copies(pairs, scores, np.zeros(len(pairs), dtype=bool), np.arange(n), components)
-
-
-@given(NUMBERS, st.data())
-def test_joined_groups_are_the_finest_that_split_neither_copies_nor_groups(numbers, data):
-    groups = np.array(data.draw(st.lists(st.integers(0, 4), min_size=len(numbers), max_size=len(numbers))))
-    joined = joined_groups(numbers, groups, len(numbers))
-    same = (numbers[:, None] == numbers) | (groups[:, None] == groups)
-    for _ in range(len(numbers)):
-        same = same @ same
-    assert np.array_equal(joined[:, None] == joined, same)
-    assert joined.dtype == np.int64
-    _, first = np.unique(joined, return_index=True)
-    assert np.array_equal(joined[np.sort(first)], np.arange(joined.max() + 1))  # numbered in the order of the images
-
-
-@given(NUMBERS)
-def test_without_groups_copies_are_the_groups(numbers):
-    joined = joined_groups(numbers, None, len(numbers))
-    assert np.array_equal(joined[:, None] == joined, numbers[:, None] == numbers)
-
-
-def test_training_images_that_a_test_image_connects_are_one_group():
-    assert joined_groups(np.array([0, 1, 0, 0]), None, 3).tolist() == [0, 1, 0]
 
 
 @given(st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda pair: pair[0] < pair[1])))

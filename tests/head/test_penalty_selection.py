@@ -52,6 +52,17 @@ def test_extrapolation_is_exact_for_polynomials_in_the_logarithm_of_the_penalty(
     torch.testing.assert_close(_choice._extrapolated(known, 0.03), point(0.03))
 
 
+def test_repeated_images_are_chosen_for_like_images_of_more_weight():
+    """Otherwise, folds would share them, and the weakest penalty would be the best."""
+    rng = np.random.default_rng(0)
+    codes, features = np.arange(40) % 2, rng.normal(size=(40, 300)).astype(np.float32)
+    rows = np.repeat(np.arange(40), 5)
+    sizes, penalties = {1: [300]}, np.logspace(0.5, -3.5, 9)
+    repeated = choose(features[rows], codes[rows], sizes=sizes, penalties=penalties)
+    weighted = choose(features, codes, np.full(40, 5.0), sizes=sizes, penalties=penalties)
+    assert repeated.best() == weighted.best() == 0
+
+
 def test_starting_from_extrapolated_layers_takes_fewer_evaluations(monkeypatch):
     rng, codes = np.random.default_rng(0), np.arange(300) % 3
     features = (rng.normal(size=(300, 40)) + rng.normal(size=(3, 40))[codes]).astype(np.float32)

@@ -107,12 +107,20 @@ def test_images_without_weight_do_not_count():
 
 
 def test_images_of_a_group_are_not_compared_with_each_other():
-    """Every image occurs five times. Without groups, new images would seem less typical than copies."""
+    """Every image occurs five times. Without groups, new images would seem less typical than near copies."""
     features, codes = np.repeat(FEATURES[:80], 5, axis=0), np.repeat(CODES[:80], 5)
+    features = features + np.random.default_rng(0).normal(scale=1e-4, size=features.shape).astype(np.float32)
     alone = Typicality.of(features, LAYOUT, targets_of("classes", codes), 0)
     grouped = Typicality.of(features, LAYOUT, targets_of("classes", codes, groups=np.repeat(np.arange(80), 5)), 0)
     assert (alone(NEW, LAYOUT) <= 0.05).mean() > 0.3
     assert (grouped(NEW, LAYOUT) <= 0.05).mean() < 0.15
+
+
+def test_copies_are_in_one_group():
+    features, codes, groups = np.repeat(FEATURES[:80], 5, axis=0), np.repeat(CODES[:80], 5), np.repeat(np.arange(80), 5)
+    alone = Typicality.of(features, LAYOUT, targets_of("classes", codes), 0)
+    grouped = Typicality.of(features, LAYOUT, targets_of("classes", codes, groups=groups), 0)
+    assert_array_equal(alone(NEW, LAYOUT), grouped(NEW, LAYOUT))
 
 
 def test_references_are_limited_in_number_and_bytes(monkeypatch):

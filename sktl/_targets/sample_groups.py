@@ -1,0 +1,46 @@
+"""Groups of samples that folds do not split: those of the user, and copies."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .base_targets import Targets
+
+
+def with_copies_together(targets: Targets, features: np.ndarray) -> Targets:
+    """Return targets in whose groups copies are together: samples with equal features.
+
+    Oversampling and bootstraps repeat samples. A model would know the repeated ones in the fold that is held out.
+
+    Parameters
+    ----------
+    targets : Targets
+    features : float32 array of shape (n_samples, n_features)
+    """
+    first: dict[bytes, int] = {}
+    numbers = [
+        first.setdefault(hashlib.sha256(np.ascontiguousarray(row).data).digest(), i) for i, row in enumerate(features)
+    ]
+    if len(first) == len(numbers):
+        return targets
+    return targets.with_changes(groups=joined_groups(np.array(numbers), targets.groups, len(numbers)))
+
+
+def joined_groups(numbers: np.ndarray, groups: np.ndarray | None, n_train: int) -> np.ndarray:
+    """Return the group of each training image, numbered in the order of the images.
+
+    Images with equal numbers are in one group. Groups of the user are joined where such images connect them.
+    """
+    nodes = numbers
+    if groups is not None:
+        own = groups + nodes.max(initial=-1) + 1
+        edges = np.stack([nodes[:n_train], own])
+        n = int(own.max()) + 1
+        _, joined = connected_components(coo_array((np.ones(n_train), edges), shape=(n, n)), directed=False)
+        nodes = joined[nodes]
+    _, first, numbers = np.unique(nodes[:n_train], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[numbers].astype(np.int64)
