@@ -129,8 +129,8 @@ class LabelModel:
         if isinstance(targets, ClassTargets) and learner.features is not None:
             trusted = _trusted(targets, votes.added_to(alone))
         if not trusted.all():
-            kept = np.flatnonzero(trusted)
-            tuned = learner.tuned(targets.take(kept), rows[kept])
+            # Without weight, the others do not count. The features of those that do would be a copy of nearly all.
+            tuned = learner.tuned(targets.with_changes(weights=targets.weights * trusted), rows)
             alone = out_of_fold(tuned, targets, plain, rows, cv, seed, trusted)
         return cls(votes.added_to(alone), alone, tuned, labeled, trusted)
 
