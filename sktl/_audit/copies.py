@@ -73,7 +73,9 @@ def find_copies(
     for position, kept in thumbnails.items():
         contents[position] = of_key.setdefault(kept.key, position)
     different = np.array([*of_key.values()], dtype=np.int64)
-    rows = None if features is None else features[np.searchsorted([*thumbnails], different)]
+    rows = features
+    if features is not None and len(different) < len(features):
+        rows = features[np.searchsorted([*thumbnails], different)]
     ends, of_ends = near_copies({i: thumbnails[i] for i in different.tolist()}, samples, rows, pool)
     first = _first_with_equal_pixels(ends, {i: thumbnails[i] for i in different.tolist()}, samples, pool)
     apart = first[ends[:, 0]] != first[ends[:, 1]]

@@ -6,6 +6,7 @@ all ways, with the whole of every other image, and, as it is, with 62 windows of
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -101,9 +102,13 @@ class Descriptors:
     """
 
     def __init__(self, gray: np.ndarray, pool: ThreadPoolExecutor):
-        blocks = [torch.from_numpy(gray[start : start + _ROWS]) for start in range(0, len(gray), _ROWS)]
-        self.windows = torch.cat([*pool.map(_describe, blocks)])
+        self.windows = torch.empty(len(gray), len(WINDOWS), _FREQUENCIES**2 - 1)
         self._pool = pool
+
+        def describe(rows: slice) -> None:
+            self.windows[rows] = _describe(torch.from_numpy(gray[rows]))
+
+        deque(pool.map(describe, _slices(len(gray))), maxlen=0)
 
     def whole(self, turn: int = 0, images: torch.Tensor | slice = slice(None)) -> torch.Tensor:
         """Return the descriptors of whole images that were turned."""
