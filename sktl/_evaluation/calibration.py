@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 from typing import Self
 
 import numpy as np
+from scipy.special import betainc
 
-from .confidence_intervals import Rate
+from .confidence_intervals import Rate, lower_limits
+from .effective_sizes import effective_size
 
 _N_BINS = 10
+# The share of models with right probabilities that are called too sure or too cautious.
+_LEVEL = 0.01
+_TAIL = 1 - _LEVEL / 2
+# Smaller differences between mean probability and share do not matter, however certain they are.
+_SMALLEST = 0.005
 # Accuracies for which the page says how many images must be rejected.
 TARGETS = (0.9, 0.95, 0.99)
 _FEWEST_DIGITS = 3
@@ -21,9 +28,10 @@ def threshold_between(low: float, high: float) -> float:
     """Return a number above `low` and not above `high` that people can write: it has the fewest digits after the point.
 
     There are at least three. Rounded for a table, a threshold such as 0.99998 would be 1.000, which rejects all images.
+    NumPy compares a threshold with float32 probabilities in float32, so it has enough digits for the type of `high`.
     """
-    exact, n_digits = Decimal(repr(float(high))), _FEWEST_DIGITS
-    while (found := float(exact.quantize(Decimal(1).scaleb(-n_digits), ROUND_FLOOR))) <= low:
+    exact, n_digits, rounded = Decimal(repr(float(high))), _FEWEST_DIGITS, type(high)
+    while rounded(found := float(exact.quantize(Decimal(1).scaleb(-n_digits), ROUND_FLOOR))) <= low:
         n_digits += 1
     return found
 
@@ -60,15 +68,25 @@ class Calibration:
         Expected calibration error: the mean difference between probability and share of the ranges, weighted by images
         [1]_.
     chance : float
-        The error to expect from chance alone if probabilities were right: it is never 0 with finitely many images [2]_.
+        The error to expect from chance alone if probabilities were right and images independent: it is never 0 with
+        finitely many images [2]_.
     probability, share : float
         Mean probability, and share of predictions that are true.
+    p_value : float
+        If all probabilities were right, the probability that the mean probability and the share differ at least this
+        much in one direction, twice. With probabilities that differ, the number of true predictions varies less than a
+        binomial number [3]_, so the p-value is rather too large. With groups, images count as fewer independent images
+        [4]_.
 
     References
     ----------
     .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
     .. [2] R. Roelofs, N. Cain, J. Shlens and M. C. Mozer, "Mitigating bias in calibration error estimation", AISTATS
        2022.
+    .. [3] W. Hoeffding, "On the distribution of the number of successes in independent trials", Annals of Mathematical
+       Statistics 27, 1956.
+    .. [4] E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
+       counts estimated from survey data", Survey Methodology 24, 1998.
     """
 
     bins: tuple[CalibrationBin, ...]
@@ -76,6 +94,7 @@ class Calibration:
     chance: float
     probability: float
     share: float
+    p_value: float
 
     @classmethod
     def of(cls, probabilities: np.ndarray, hits: np.ndarray, groups: np.ndarray | None = None) -> Self:
@@ -89,21 +108,39 @@ class Calibration:
             error += abs(float(some.sum()) - rate.n_hits)
             # The mean absolute value of a normal distribution is its standard deviation times this factor.
             chance += math.sqrt(2 / math.pi * float((some * (1 - some)).sum()))
-        n = len(hits)
-        return cls(tuple(bins), error / n, chance / n, float(probabilities.mean()), float(np.mean(hits)))
+        n, probability, share = len(hits), float(probabilities.mean()), float(np.mean(hits))
+        p_value = _binomial_p_value(probability, share, effective_size(hits, groups, _TAIL))
+        return cls(tuple(bins), error / n, chance / n, probability, share, p_value)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the probabilities are too high or too low on average, and chance alone hardly explains it."""
+        return self.p_value < _LEVEL and abs(self.probability - self.share) >= _SMALLEST
+
+
+def _binomial_p_value(probability: float, share: float, n: float) -> float:
+    """Return twice the probability of a binomial number at least as far from its mean, for n that need not be whole."""
+    n_hits, n_misses, probability = share * n, (1 - share) * n, min(probability, 1.0)
+    at_least = betainc(n_hits, n_misses + 1, probability) if n_hits else 1.0
+    at_most = betainc(n_misses, n_hits + 1, 1 - probability) if n_misses else 1.0
+    return float(min(1.0, 2 * at_least, 2 * at_most))
 
 
 @dataclass(frozen=True)
 class CoverageTarget:
     """What reaching an accuracy costs.
 
+    A threshold reaches an accuracy if the lower limit of the confidence interval of the accuracy for the images that
+    are kept is at least this accuracy. The accuracy itself would be reached by chance: there are as many thresholds as
+    images, and many thresholds keep only a few images.
+
     Parameters
     ----------
     accuracy : float
         The accuracy to reach.
     threshold : float or None
-        Images with a lower probability are rejected; None if no threshold reaches the accuracy. It lies between the
-        probabilities of two images, and has as few digits as possible.
+        Images with a lower probability are rejected. The lowest threshold that reaches the accuracy, None if there is
+        none. It lies between the probabilities of two images, and has as few digits as possible.
     turned_away : float
         Share of images that are rejected; 1 without a threshold.
     kept : Rate
@@ -114,6 +151,19 @@ class CoverageTarget:
     threshold: float | None
     turned_away: float
     kept: Rate
+
+    @classmethod
+    def of(
+        cls,
+        accuracy: float,
+        threshold: float | None,
+        probabilities: np.ndarray,
+        hits: np.ndarray,
+        groups: np.ndarray | None,
+    ) -> Self:
+        """Reject the images below a threshold, or all of them without one."""
+        kept = probabilities >= (math.inf if threshold is None else threshold)
+        return cls(accuracy, threshold, 1 - float(kept.mean()), Rate.of_rows(hits, kept, groups))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +191,13 @@ class Coverage:
     @classmethod
     def of(cls, probabilities: np.ndarray, hits: np.ndarray, groups: np.ndarray | None = None) -> Self:
         """Order predictions by their probabilities. Images of one probability are rejected together."""
-        thresholds, places = np.unique(-probabilities, return_inverse=True)
-        n_kept = np.cumsum(np.bincount(places, minlength=len(thresholds)))
-        n_right = np.cumsum(np.bincount(places, weights=hits, minlength=len(thresholds))).astype(np.int64)
-        found = cls(-thresholds, n_kept, n_right, ())
-        targets = [found._target(accuracy, probabilities, hits, groups) for accuracy in TARGETS]
-        return cls(-thresholds, n_kept, n_right, tuple(targets))
+        order = np.argsort(-probabilities, kind="stable")
+        thresholds, counts = np.unique(-probabilities, return_counts=True)
+        n_kept = np.cumsum(counts)
+        found = cls(-thresholds, n_kept, np.cumsum(hits[order])[n_kept - 1], ())
+        limits = lower_limits(hits[order], None if groups is None else groups[order])[n_kept - 1]
+        chosen = [(accuracy, found._lowest_threshold(limits >= accuracy)) for accuracy in TARGETS]
+        return replace(found, targets=tuple(CoverageTarget.of(*pair, probabilities, hits, groups) for pair in chosen))
 
     @property
     def accuracies(self) -> np.ndarray:
@@ -160,13 +211,9 @@ class Coverage:
         shares: np.ndarray = self.n_kept / self.n_kept[-1]
         return shares
 
-    def _target(
-        self, accuracy: float, probabilities: np.ndarray, hits: np.ndarray, groups: np.ndarray | None
-    ) -> CoverageTarget:
-        reached = np.flatnonzero(self.accuracies >= accuracy)
-        if not len(reached):
-            return CoverageTarget(accuracy, None, 1.0, Rate.of(hits[:0]))
-        rejected = self.thresholds[reached[-1] + 1 :]
-        threshold = threshold_between(float(rejected.max(initial=-math.inf)), float(self.thresholds[reached[-1]]))
-        rate = Rate.of_rows(hits, probabilities >= threshold, groups)
-        return CoverageTarget(accuracy, threshold, 1 - float(self.shares[reached[-1]]), rate)
+    def _lowest_threshold(self, reached: np.ndarray) -> float | None:
+        """Return the lowest of the thresholds that reach an accuracy, None without any."""
+        if not reached.any():
+            return None
+        last = int(np.flatnonzero(reached)[-1])
+        return threshold_between(self.thresholds[last + 1 :].max(initial=-math.inf), self.thresholds[last])

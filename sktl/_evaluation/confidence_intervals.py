@@ -9,6 +9,8 @@ from typing import Self
 import numpy as np
 from scipy.stats import t as students_t
 
+from .effective_sizes import effective_size, effective_sizes
+
 # All intervals have this confidence.
 CONFIDENCE = 0.95
 _TAIL = 0.5 + CONFIDENCE / 2
@@ -19,10 +21,11 @@ _Z = 1.959963984540054  # the quantile of the normal distribution at _TAIL
 class Rate:
     """A share of images, with its 95 % confidence interval.
 
-    The interval is Wilson's [1]_. With groups, such as patients, images count as fewer independent images: as many as
-    would have the variance that the shares of the groups have [2]_. The correction cannot be estimated if all images
-    agree; then only the number of groups widens the interval. With few groups and a share near 0 or 1, such intervals
-    are somewhat too narrow [3]_.
+    The interval is Wilson's [1]_, which also suits shares near 0 or 1 [2]_. With groups, such as patients, images count
+    as fewer independent images: as many as would have the variance that the shares of the groups have [3]_. This
+    variance is estimated too low if hits or misses are rare [4]_, so it is estimated as if there were another tenth of
+    a group, in which all images are of the rarer kind. If all images agree, at most as many images count as there are
+    groups.
 
     Parameters
     ----------
@@ -35,9 +38,11 @@ class Rate:
     ----------
     .. [1] E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
        Statistical Association 22, 1927.
-    .. [2] E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
+    .. [2] L. D. Brown, T. T. Cai and A. DasGupta, "Interval estimation for a binomial proportion", Statistical Science
+       16, 2001.
+    .. [3] E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
        counts estimated from survey data", Survey Methodology 24, 1998.
-    .. [3] C. Franco, R. J. A. Little, T. A. Louis and E. V. Slud, "Comparative study of confidence intervals for
+    .. [4] C. Franco, R. J. A. Little, T. A. Louis and E. V. Slud, "Comparative study of confidence intervals for
        proportions in complex sample surveys", Journal of Survey Statistics and Methodology 7, 2019.
     """
 
@@ -50,7 +55,8 @@ class Rate:
     def of(cls, hits: np.ndarray, groups: np.ndarray | None = None) -> Self:
         """Return the share of True in a bool array, whose elements may come in groups."""
         n_hits, n = int(np.count_nonzero(hits)), len(hits)
-        return cls(n_hits, n, *_wilson(n_hits / n if n else 0.0, _effective_size(hits, groups)))
+        low, high = _wilson(n_hits / max(n, 1), effective_size(hits, groups, _TAIL))
+        return cls(n_hits, n, float(low), float(high))
 
     @classmethod
     def of_rows(cls, hits: np.ndarray, rows: np.ndarray, groups: np.ndarray | None) -> Self:
@@ -94,6 +100,17 @@ class Mean:
         return cls(mean * unit, (mean - reach) * unit, (mean + reach) * unit)
 
 
+def lower_limits(hits: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Return the lower limits of the intervals of the share of True in the first 1, 2, ... elements."""
+    shares = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return _wilson(shares, effective_sizes(hits, groups, _TAIL))[0]
+
+
+def fewest_images(share: float) -> int:
+    """Return how many independent images, all of them hits, have an interval whose lower limit is at least a share."""
+    return math.ceil(_Z**2 * share / (1 - share))
+
+
 def unit_of(numbers: np.ndarray) -> float:
     """Return the power of 2 below the largest number, by which divisions are exact.
 
@@ -102,30 +119,14 @@ def unit_of(numbers: np.ndarray) -> float:
     return math.ldexp(1.0, math.frexp(float(np.abs(numbers).max()))[1] - 1)
 
 
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    """Return Wilson's interval for the share of a number of independent images, which need not be whole."""
-    if n <= 0:
-        return 0.0, 1.0
-    center, spread = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    scale = 1 + _Z**2 / n
+def _wilson(share: float | np.ndarray, n: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Wilson's intervals for shares of numbers of independent images, which need not be whole."""
+    size = np.where(n > 0, n, 1)
+    center, spread = share + _Z**2 / (2 * size), _Z * np.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
+    scale = 1 + _Z**2 / size
     # Rounding must not exclude a share of 0 or 1.
-    return max(0.0, min(share, (center - spread) / scale)), min(1.0, max(share, (center + spread) / scale))
-
-
-def _effective_size(hits: np.ndarray, groups: np.ndarray | None) -> float:
-    """Return how many independent images tell as much about their share."""
-    n = len(hits)
-    if groups is None or not n:
-        return float(n)
-    share = float(np.mean(hits))
-    sums = _sums_of_groups(hits - share, groups)
-    if len(sums) < 2:
-        return 0.0  # one group says nothing about others
-    variance = len(sums) / (len(sums) - 1) * float((sums**2).sum()) / n
-    independent = share * (1 - share)
-    size = n * min(1.0, independent / variance) if variance > 0 else float(n)
-    # Few groups determine the variance poorly.
-    return size * float(students_t.ppf(_TAIL, n - 1) / students_t.ppf(_TAIL, len(sums) - 1)) ** 2
+    low, high = np.clip((center - spread) / scale, 0, share), np.clip((center + spread) / scale, share, 1)
+    return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
 
 
 def _sums_of_groups(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:

@@ -132,7 +132,8 @@ def about_groups(groups: Groups | None) -> list[Finding]:
         "All images are of one group. One group does not tell how well the model works for others, so the intervals "
         "are as wide as possible."
         if n == 1
-        else f"The images are of only {n} groups. So few groups tell little about new ones, and the intervals are wide."
+        else f"The images are of only {n} groups. So few groups tell little about new ones: the intervals allow for "
+        "new groups that differ as these do, not for groups of another kind."
     )
     return [Finding("few_groups", message)]
 

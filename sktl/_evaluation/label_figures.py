@@ -156,5 +156,5 @@ def _best_threshold(has: np.ndarray, proba: np.ndarray) -> tuple[float, float]:
     total = precision + recall
     scores = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)[:-1]
     best = int(np.argmax(scores))
-    below = float(thresholds[best - 1]) if best else -math.inf
-    return threshold_between(below, float(thresholds[best])), float(scores[best])
+    below = thresholds[best - 1] if best else -math.inf
+    return threshold_between(below, thresholds[best]), float(scores[best])

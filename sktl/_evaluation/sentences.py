@@ -11,7 +11,7 @@ from sktl._utils.short_text import fitted
 
 from .calibration import Calibration, CoverageTarget
 from .class_figures import ClassFigures
-from .confidence_intervals import Mean, Rate
+from .confidence_intervals import Mean, Rate, fewest_images
 from .label_figures import LabelFigures
 from .model_figures import Figures
 from .number_figures import NumberFigure, NumberFigures
@@ -145,34 +145,43 @@ def of_number(figure: NumberFigure) -> list[str]:
 
 def of_calibration(calibration: Calibration) -> list[str]:
     """Return what the calibration means."""
-    difference = calibration.probability - calibration.share
-    gap = f"{abs(difference) * 100:.1f} percentage points"
-    verdict = (
-        f"The probabilities are too high by {gap} on average: the model is more confident than it should be."
-        if difference > max(0.005, calibration.chance)
-        else f"The probabilities are too low by {gap} on average: the model is more cautious than it needs to be."
-        if -difference > max(0.005, calibration.chance)
-        else "On average, the probabilities are about right."
-    )
     return [
         f"On average, the model states a probability of {percent(calibration.probability)}, and its answers are right "
-        f"for {percent(calibration.share)}. {verdict}",
+        f"for {percent(calibration.share)}. {_verdict(calibration)}",
         f"Expected calibration error {percent(calibration.error)}: the mean distance of the points from the diagonal. "
-        f"With this number of images, chance alone gives about {percent(calibration.chance)} even if all "
+        f"With this number of independent images, chance alone gives about {percent(calibration.chance)} even if all "
         "probabilities are right.",
     ]
 
 
+def _verdict(calibration: Calibration) -> str:
+    difference = calibration.probability - calibration.share
+    gap = f"{abs(difference) * 100:.1f} percentage points"
+    if not calibration.differs:
+        return "On average, the probabilities are about right, as far as these images show."
+    if difference > 0:
+        return f"The probabilities are too high by {gap} on average: the model is more confident than it should be."
+    return f"The probabilities are too low by {gap} on average: the model is more cautious than it needs to be."
+
+
 def of_target(target: CoverageTarget) -> str:
-    """Return what reaching an accuracy costs."""
-    goal = percent(target.accuracy, 0)
+    """Return what reaching an accuracy costs, and on how many images this rests."""
+    goal, kept = percent(target.accuracy, 0), target.kept
     if target.threshold is None:
-        return f"No threshold reaches {goal} accuracy: even the surest answers are wrong more often."
+        return (
+            f"These images do not prove that a threshold reaches {goal} accuracy. This takes at least "
+            f"{count(fewest_images(target.accuracy))} without a mistake, or more with some."
+        )
+    limits = f"(95 % confidence interval {interval(kept)})"
     if target.turned_away == 0:
-        return f"The accuracy is at least {goal} without leaving any image to a person."
+        return (
+            f"The accuracy is at least {goal} without leaving any image to a person: {percent(kept.value)} of "
+            f"{count(kept.n)} {limits}."
+        )
     return (
         f"To reach {goal} accuracy, leave {percent(target.turned_away)} of the images to a person: those with a "
-        f"probability below {threshold(target.threshold)}."
+        f"probability below {threshold(target.threshold)}. Of the other {count(kept.n)}, {percent(kept.value)} are "
+        f"right {limits}."
     )
 
 

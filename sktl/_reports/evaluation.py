@@ -165,8 +165,13 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     :class:`~sklearn.model_selection.TunedThresholdClassifierCV`.
 
     Confidence intervals of proportions are Wilson intervals [1]_. With `groups`, they use the effective number of
-    independent images [2]_. Intervals of mean errors use Student's t-distribution, with the variance between groups.
-    Thresholds are chosen on the images that they are evaluated on, so confirm them on other images.
+    independent images [2]_, and assume that groups differ a little more than the images show. Intervals of mean errors
+    use Student's t-distribution, with the variance between groups.
+
+    A threshold reaches an accuracy if the lower limit of the interval is at least this accuracy. Thresholds are chosen
+    on the images that they are evaluated on, so confirm them on other images. Probabilities are called too high or too
+    low if their mean differs from the accuracy by at least 0.5 percentage points and a binomial test rejects equality
+    at the 1 % level.
 
     References
     ----------

@@ -6,6 +6,7 @@ import numpy as np
 
 from sktl._evaluation.calibration import Calibration, Coverage
 from sktl._evaluation.class_figures import ClassFigures
+from sktl._evaluation.confidence_intervals import fewest_images
 from sktl._evaluation.sentences import NONE, count, decimal, interval, of_calibration, percent, short, threshold
 
 from .evaluation_charts import Axis, Frame, interval_mark, with_intervals
@@ -222,7 +223,12 @@ def _of_coverage(coverage: Coverage) -> Markup:
         "How often the model is right if a person looks at the images that it is least sure of. Further left, more "
         "images are left to a person. The dashed lines are the accuracies in the table."
     )
-    caution = "The thresholds were chosen on these images, so they are a little too good. Confirm them on other images."
+    fewest = " or ".join(f"{fewest_images(target.accuracy):,}" for target in coverage.targets)
+    caution = (
+        "A threshold reaches an accuracy if the lower limit of the 95 % confidence interval is at least this accuracy. "
+        f"This takes at least {fewest} images without a mistake, or more with some. The thresholds were chosen on "
+        "these images: confirm them on other images."
+    )
     return section(
         "coverage",
         "What if uncertain images are left to a person?",
@@ -230,7 +236,7 @@ def _of_coverage(coverage: Coverage) -> Markup:
             frame.draw(*content, text=words),
             tag("p", words),
             table(
-                ["to reach", "left to a person", "lowest probability", "accuracy for the others"],
+                ["to reach", "left to a person", "lowest probability", "other images", "accuracy for them"],
                 _targets(coverage),
                 (),
             ),
@@ -241,12 +247,13 @@ def _of_coverage(coverage: Coverage) -> Markup:
 
 def _targets(coverage: Coverage) -> list[list[object]]:
     return [
-        [percent(target.accuracy, 0), "not reached", NONE, NONE]
+        [percent(target.accuracy, 0), "not reached", NONE, NONE, NONE]
         if target.threshold is None
         else [
             percent(target.accuracy, 0),
             percent(target.turned_away),
             threshold(target.threshold),
+            f"{target.kept.n:,}",
             with_interval(percent(target.kept.value), target.kept),
         ]
         for target in coverage.targets

@@ -65,8 +65,8 @@ def _of_labels(figures: LabelFigures) -> Markup:
         "with the lowest average precision come first."
     )
     caution = (
-        "The best threshold has the highest F1 score for these images. It was chosen on them, so its F1 score is a "
-        "little too good: choose thresholds on validation images."
+        "The best threshold has the highest F1 score for these images. It was chosen on them, so its F1 score is too "
+        "good: choose thresholds on validation images."
     )
     return section(
         "labels",

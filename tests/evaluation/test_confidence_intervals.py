@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
-from sktl._evaluation.confidence_intervals import Mean, Rate
+from sktl._evaluation.confidence_intervals import Mean, Rate, fewest_images, lower_limits
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -38,13 +38,28 @@ def test_groups_of_one_image_change_nothing(seed, n):
     assert (grouped.low <= share) & (share <= grouped.high)
 
 
-@given(seed=SEEDS, n=st.integers(3, 40), copies=st.integers(2, 6))
-def test_copies_of_images_tell_nothing_new(seed, n, copies):
-    hits = np.random.default_rng(seed).random(n) < 0.6
-    hits[:2] = True, False  # if all agree, groups cannot show that images are alike
+@given(seed=SEEDS, n=st.integers(3, 40), copies=st.integers(2, 6), share=st.sampled_from([0.6, 0.95, 1.0]))
+def test_copies_of_images_tell_nothing_new(seed, n, copies, share):
+    hits = np.random.default_rng(seed).random(n) < share
     once, repeated = Rate.of(hits), Rate.of(np.repeat(hits, copies), np.repeat(np.arange(n), copies))
-    assert repeated.low <= once.low + 1e-12
-    assert repeated.high >= once.high - 1e-12
+    assert repeated.low <= once.low + 1e-9
+    assert repeated.high >= once.high - 1e-9
+
+
+@given(seed=SEEDS, n=st.integers(3, 40), share=st.sampled_from([0.6, 0.95, 1.0]))
+def test_more_and_more_frames_of_the_same_groups_do_not_narrow_the_interval(seed, n, share):
+    rng = np.random.default_rng(seed)
+    hits, groups = rng.random(n) < share, rng.integers(0, 5, n)
+    some, more = (Rate.of(np.repeat(hits, copies), np.repeat(groups, copies)) for copies in (50, 100))
+    assert more.low <= some.low + 1e-9
+    assert more.high >= some.high - 1e-9
+
+
+@given(n_groups=st.integers(2, 60), size=st.integers(1, 1000))
+def test_without_a_mistake_no_more_images_count_than_there_are_groups(n_groups, size):
+    hits, groups = np.ones(n_groups * size, bool), np.repeat(np.arange(n_groups), size)
+    assert Rate.of(hits, groups).low <= Rate.of(hits[:n_groups]).low + 1e-9
+    assert Rate.of(~hits, groups).high >= Rate.of(~hits[:n_groups]).high - 1e-9
 
 
 def test_one_group_says_nothing_about_others():
@@ -70,6 +85,35 @@ def test_intervals_of_groups_contain_the_truth_as_often_as_they_say():
         naive += alone.low <= 2 / 3 <= alone.high
     assert 0.92 <= right / n_trials <= 0.985
     assert naive / n_trials < 0.85
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "correlation", "n_groups", "size"),
+    [(0.9, 0.6, 5, 20), (0.95, 0.6, 10, 20), (0.98, 0.3, 20, 20), (0.98, 0.6, 10, 200)],
+)
+def test_intervals_of_groups_are_wide_enough_if_mistakes_are_rare(accuracy, correlation, n_groups, size):
+    rng = np.random.default_rng(0)
+    parameters = [share * (1 / correlation - 1) for share in (accuracy, 1 - accuracy)]
+    groups, right, n_trials = np.repeat(np.arange(n_groups), size), 0, 400
+    for _ in range(n_trials):
+        rate = Rate.of(rng.random(len(groups)) < rng.beta(*parameters, n_groups)[groups], groups)
+        right += rate.low <= accuracy <= rate.high
+    assert right / n_trials >= 0.94
+
+
+@given(seed=SEEDS, n=st.integers(1, 30), with_groups=st.booleans())
+def test_lower_limits_are_the_rates_of_the_first_images(seed, n, with_groups):
+    rng = np.random.default_rng(seed)
+    hits, groups = rng.random(n) < 0.8, rng.integers(0, 6, n) if with_groups else None
+    rates = [Rate.of_rows(hits, np.arange(n) < k, groups) for k in range(1, n + 1)]
+    np.testing.assert_allclose(lower_limits(hits, groups), [rate.low for rate in rates], atol=1e-12)
+
+
+@given(st.floats(0.01, 0.99))
+def test_no_fewer_images_reach_a_share(share):
+    n = fewest_images(share)
+    assert Rate.of(np.ones(n, bool)).low >= share - 1e-12
+    assert Rate.of(np.ones(n - 1, bool)).low < share
 
 
 def test_the_names_of_groups_do_not_matter():

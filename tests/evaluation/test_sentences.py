@@ -47,13 +47,25 @@ def test_too_sure_too_cautious_and_right_are_told_apart():
     assert "too high by 25.0 percentage points" in sure
     assert "too low by 35.0 percentage points" in cautious
     assert "about right" in right
+    few = of_calibration(Calibration.of(np.full(100, 0.95), np.arange(100) < 92))[0]
+    assert "about right, as far as these images show" in few
 
 
 def test_targets_that_are_reached_never_or_always_say_so():
-    never = Coverage.of(np.array([0.9, 0.8]), np.array([False, True])).targets[-1]
-    always = Coverage.of(np.array([0.9, 0.8]), np.array([True, True])).targets[-1]
-    assert of_target(never).startswith("No threshold reaches 99 % accuracy")
-    assert of_target(always) == "The accuracy is at least 99 % without leaving any image to a person."
+    never, some = (Coverage.of(np.repeat([0.9, 0.8], 50), np.arange(100) < n).targets[0] for n in (0, 52))
+    always = Coverage.of(np.full(400, 0.9), np.ones(400, bool)).targets[-1]
+    assert of_target(never) == (
+        "These images do not prove that a threshold reaches 90 % accuracy. This takes at least 35 images without a "
+        "mistake, or more with some."
+    )
+    assert of_target(some) == (
+        "To reach 90 % accuracy, leave 50.0 % of the images to a person: those with a probability below 0.900. Of the "
+        "other 50 images, 100 % are right (95 % confidence interval 92.9 to 100 %)."
+    )
+    assert of_target(always) == (
+        "The accuracy is at least 99 % without leaving any image to a person: 100 % of 400 images (95 % confidence "
+        "interval 99.0 to 100 %)."
+    )
 
 
 def test_long_lists_and_long_names_are_cut():

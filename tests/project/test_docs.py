@@ -7,6 +7,8 @@ import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import less_to_compute as less
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 from representatives import thorough_except
 
 import sktl
+from sktl._evaluation.class_figures import ClassFigures
 from sktl._utils import devices
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +105,25 @@ def test_every_python_block_of_a_page_runs_after_the_ones_before_it(page, folder
     blocks = [block for block in BLOCKS[page] if find_spec("sklearn.callback") or "sklearn.callback" not in block]
     for block in blocks:
         exec(compile(block, name_of(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("cut", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("n", [20, 400])
+def test_the_recipe_for_uncertain_images_answers_as_the_report_says(cut, n):
+    """Also for classifiers with a threshold, and if no threshold reaches the accuracy."""
+    (block,) = [block for block in BLOCKS[ROOT / "docs/guide/evaluation_report.md"] if '"ask a person"' in block]
+    rng = np.random.default_rng(0)
+    high = rng.beta(0.3, 0.3, n)
+    proba, predicted, codes = np.c_[1 - high, high], (high > cut).astype(int), (rng.random(n) < high).astype(int)
+    figures, classes = ClassFigures.of(["defect", "ok"], codes, proba, predicted=predicted), np.array(["defect", "ok"])
+    clf = SimpleNamespace(classes_=classes, predict=lambda X: classes[predicted], predict_proba=lambda X: proba)
+    namespace: dict[str, Any] = {"figures": figures, "clf": clf}
+    exec(compile(block, "recipe", "exec"), namespace)
+    answered, target = namespace["answers"] != "ask a person", figures.coverage.targets[0]
+    assert (target.threshold is None) == (n == 20)
+    assert answered.sum() == target.kept.n
+    assert (namespace["answers"] == classes[codes]).sum() == target.kept.n_hits
+    assert (namespace["answers"] == classes[predicted])[answered].all()
 
 
 def test_there_is_no_code_that_the_test_above_overlooks():
