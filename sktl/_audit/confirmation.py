@@ -7,7 +7,7 @@ therefore the correlation of fine detail, averaged over the windows in which the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -30,8 +30,8 @@ _CONTRADICTED = 8.0
 class _Level(NamedTuple):
     """How pairs are aligned: at which size, smoothness and places, by which motions, in how many steps, and how well.
 
-    A level has a stride of its own because every second pixel of a smooth image says nearly all, in a quarter of the
-    time. Of less smooth images, it aligned some copies too roughly.
+    Smooth images are compared at every second pixel of each side, which takes a quarter of the time. Less smooth images
+    would be aligned too roughly by so few pixels.
     """
 
     side: int
@@ -102,22 +102,23 @@ def confirm(
     thumbnails, maps = torch.from_numpy(gray), starts(candidates.window)
     for level in _LEVELS:
         candidates, maps = _aligned(thumbnails, torch.from_numpy(aspects), level, candidates, maps, pool)
-    scores = _in_blocks(SIDE, partial(_scores, thumbnails), candidates, maps, pool)
+    (scores,) = _in_blocks(SIDE, lambda *block: (_scores(thumbnails, *block),), candidates, maps, pool)
     kept = scores >= least
     return Confirmed(candidates.take(kept), maps[kept], scores[kept].double().numpy())
 
 
 def _in_blocks(
     side: int,
-    compute: Callable[[Candidates, torch.Tensor], torch.Tensor],
+    compute: Callable[[Candidates, torch.Tensor], tuple[torch.Tensor, ...]],
     candidates: Candidates,
     maps: torch.Tensor,
     pool: ThreadPoolExecutor,
-) -> torch.Tensor:
-    """Return what a function returns for the pairs and their maps, computed by the threads block by block."""
+) -> Iterator[torch.Tensor]:
+    """Yield the columns that a function returns for the pairs and their maps, computed by threads block by block."""
     n_at_once = _PIXELS_AT_ONCE // side**2
     blocks = (Candidates(*block) for block in zip(*(column.split(n_at_once) for column in candidates), strict=True))
-    return torch.cat([*pool.map(compute, blocks, maps.split(n_at_once))])
+    found = [*pool.map(compute, blocks, maps.split(n_at_once))]
+    return map(torch.cat, zip(*found, strict=True))
 
 
 def _aligned(
@@ -133,15 +134,13 @@ def _aligned(
     blocks = thumbnails[numbers].split(_PIXELS_AT_ONCE // SIDE**2)
     images = torch.cat([*pool.map(partial(_at_level, level), blocks)])
 
-    def align(block: Candidates, starts: torch.Tensor) -> torch.Tensor:
+    def align(block: Candidates, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         whole, part = _images(images, block)
-        refined_maps = refined(whole, part, starts, level.motions, level.n_steps, level.stride)
-        found = agreement(whole, part, refined_maps, level.stride)
-        return torch.cat([refined_maps.flatten(1), found[:, None]], dim=1)
+        maps = refined(whole, part, maps, level.motions, level.n_steps, level.stride)
+        return maps, agreement(whole, part, maps, level.stride)
 
-    found = _in_blocks(level.side, align, candidates._replace(whole=places[0], part=places[1]), maps, pool)
-    maps, alike = found[:, :6].view(-1, 2, 3), found[:, 6] >= level.least
-    alike &= is_plausible(maps, _aspects(aspects, candidates))
+    maps, agreed = _in_blocks(level.side, align, candidates._replace(whole=places[0], part=places[1]), maps, pool)
+    alike = (agreed >= level.least) & is_plausible(maps, _aspects(aspects, candidates))
     return candidates.take(alike), maps[alike]
 
 
