@@ -114,7 +114,7 @@ def _in_blocks(
     maps: torch.Tensor,
     pool: ThreadPoolExecutor,
 ) -> Iterator[torch.Tensor]:
-    """Yield the columns that a function returns for the pairs and their maps, computed by threads block by block."""
+    """Return the columns that a function returns for the pairs and their maps, computed by threads block by block."""
     n_at_once = _PIXELS_AT_ONCE // side**2
     blocks = (Candidates(*block) for block in zip(*(column.split(n_at_once) for column in candidates), strict=True))
     found = [*pool.map(compute, blocks, maps.split(n_at_once))]

@@ -67,7 +67,7 @@ def principal_coordinates(
     """
 
     def compute() -> list[Coordinates]:
-        products = pool.submit(_products, features, weights, block_sizes, shrinkage).result()
+        products = _products(features, weights, block_sizes, shrinkage, pool)
         return [*pool.map(partial(_main_axes, n_axes), products)]
 
     return memo.get(features, weights, (n_axes, block_sizes, shrinkage), compute)
@@ -114,8 +114,7 @@ def _coordinates_of_many(
     n_drawn = min(n_axes + _SPARE_AXES, *features.shape)
     drawn = torch.randn(features.shape[1], n_drawn, generator=generator(0, n_axes))
 
-    def scaled(block: slice) -> torch.Tensor:
-        return standardized(np.ascontiguousarray(features[block]), standardization, torch.float32)
+    scaled = partial(_scaled, features, standardization)
 
     def spanned(block: slice) -> torch.Tensor:
         some = scaled(block)
@@ -132,19 +131,28 @@ def _coordinates_of_many(
 
 
 def _products(
-    features: np.ndarray, weights: np.ndarray, block_sizes: Sequence[tuple[int, Sequence[int]]], shrinkage: float
+    features: np.ndarray,
+    weights: np.ndarray,
+    block_sizes: Sequence[tuple[int, Sequence[int]]],
+    shrinkage: float,
+    pool: ThreadPoolExecutor,
 ) -> list[torch.Tensor]:
     """Return the inner products of all samples for each number of stages, summed over blocks."""
     totals, total = [], torch.zeros(len(features), len(features), dtype=torch.float32)
     start, done = 0, 0
     for _, sizes in block_sizes:
         width = sum(sizes[done:])
-        some = np.ascontiguousarray(features[:, start : start + width])
-        scaled = standardized(some, Standardization.of(some, weights, shrinkage, sizes[done:]), torch.float32)
-        add_products(total, scaled)
-        totals.append(mirrored(total))
+        some = features[:, start : start + width]
+        standardization = Standardization.of(some, weights, shrinkage, sizes[done:])
+        scaled = torch.cat([*pool.map(partial(_scaled, some, standardization), row_blocks(len(some), _ROWS_AT_ONCE))])
+        add_products(total, scaled, pool)
+        totals.append(pool.submit(mirrored, total).result())
         start, done = start + width, len(sizes)
     return totals
+
+
+def _scaled(features: np.ndarray, standardization: Standardization, rows: slice) -> torch.Tensor:
+    return standardized(np.ascontiguousarray(features[rows]), standardization, torch.float32)
 
 
 def _main_axes(n_axes: int, products: torch.Tensor) -> Coordinates:
