@@ -91,6 +91,15 @@ def answering(estimator: Any) -> Any:
     return answering(steps[-1][1]) if steps else inner
 
 
+def number_names(estimator: Any) -> list[str] | None:
+    """Return the names of the numbers that a regressor predicts; None if it does not know them.
+
+    A meta-estimator may pass other numbers to its regressor than it predicts, under other names.
+    """
+    names = getattr(answering(estimator), "output_names_", None)
+    return None if names is None else [str(name) for name in names]
+
+
 def innermost(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """Return the last estimator in searches, pipelines, thresholds and the like, and what it receives of an `X`.
 

@@ -53,7 +53,7 @@ class Truth:
         present = np.flatnonzero(~missing_cells(cells).reshape(n_images, -1).any(axis=1))
         if not len(present):
             raise InvalidInputError("y has no value: all are missing. An evaluation needs the true values of images.")
-        if cells.ndim == 2 and cells.shape[1] > 1:
+        if cells.ndim == 2:
             found = Table.of(y, "y") if table is None else table
             return cls(present, Table(found.values[present], found.names), n_images)
         return cls(present, cells[present], n_images)
@@ -72,11 +72,11 @@ class Truth:
     @property
     def is_table(self) -> bool:
         """True if images have a row of several values."""
-        return isinstance(self.values, Table)
+        return self.array.ndim == 2 and self.array.shape[1] > 1
 
     def names(self) -> list[Any] | None:
         """Return the names of the columns of a table, if it has names."""
-        return self.values.names if self.is_table else None
+        return self.values.names if isinstance(self.values, Table) else None
 
 
 def class_codes(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:

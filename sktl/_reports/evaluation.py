@@ -140,8 +140,9 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         formats. If the estimator contains a :class:`~sklearn.compose.ColumnTransformer`, a table with a column of
         images.
     y : array-like of shape (n_samples,) or (n_samples, n_columns)
-        Labels or numbers of the images, as in `fit`. Images without a value (None or NaN) are left out. Images of
-        classes that the model does not know count as wrong.
+        Labels or numbers of the images, as in `fit`. A data frame must have the same columns as in `fit`, in the same
+        order. Images without a value (None or NaN) are left out. Images of classes that the model does not know count
+        as wrong.
     groups : array-like of shape (n_samples,), default=None
         Group of each image, such as its patient. Images of a group resemble each other, so confidence intervals are
         wider, and the report has a table of groups.

@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 from sktl import (
@@ -34,6 +35,7 @@ from sktl._estimators.wrapped_estimators import (
     freezes_predictor,
     images_for,
     innermost,
+    number_names,
     own_estimators,
     parameter,
     predicts_labels,
@@ -63,6 +65,22 @@ def test_it_is_known_what_an_estimator_predicts(wrap, kind, y, labels, numbers):
     estimator = wrap(kind(backbone=Pixels, random_state=0, optimizer="lbfgs", weight_decay=1.0)).fit(X, y)
     assert predicts_labels(estimator) is labels
     assert predicts_numbers(estimator) is numbers
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_the_names_of_numbers_are_those_that_predict_returns(wrap):
+    regressor = PretrainedImageRegressor(backbone=Pixels, random_state=0, weight_decay=1.0)
+    frame = pd.DataFrame({"left": np.arange(8.0), "right": np.arange(8.0) ** 2})
+    assert number_names(wrap(regressor).fit(X, frame)) == ["left", "right"]
+    assert number_names(wrap(regressor).fit(X, frame.to_numpy())) is None
+
+
+def test_names_that_a_scaler_gave_to_numbers_are_not_those_of_y():
+    regressor = PretrainedImageRegressor(backbone=Pixels, random_state=0, weight_decay=1.0)
+    scaled = TransformedTargetRegressor(regressor, transformer=StandardScaler().set_output(transform="pandas"))
+    scaled.fit(X, pd.DataFrame({"left": np.arange(8.0), "right": np.arange(8.0) ** 2}))
+    assert scaled.regressor_.output_names_.tolist() == ["x0", "x1"]
+    assert number_names(scaled) is None
 
 
 def test_of_other_estimators_it_is_not():

@@ -41,6 +41,8 @@ def test_missing_values_are_found(y):
 
 def test_tables_keep_the_names_of_their_columns():
     assert Truth.of(pd.DataFrame({"p": [1, 0], "q": [1, 1]}), 2).names() == ["p", "q"]
+    one = Truth.of(pd.DataFrame({"p": [1, 0]}), 2)
+    assert (one.names(), one.is_table) == (["p"], False)
     assert Truth.of(csr_matrix(np.eye(2)), 2).array.tolist() == [[1, 0], [0, 1]]
 
 

@@ -131,6 +131,21 @@ def test_numbers():
     assert "Mean absolute errors: mean " in report.summary()
 
 
+def test_numbers_of_other_columns_are_refused():
+    """As by `score`: they would be compared with the predictions of other numbers."""
+    two = pd.DataFrame({"left": NUMBERS, "right": 2 * NUMBERS})
+    regressor = PretrainedImageRegressor(**QUICK).fit(X[TRAIN], two[TRAIN])
+    search = GridSearchCV(regressor, {"weight_decay": [0.1]}, cv=2).fit(X[TRAIN], two[TRAIN])
+    for model, columns in ((regressor, ["right", "left"]), (regressor, ["left", "other"]), (search, ["right", "left"])):
+        y = two[TEST].set_axis(columns, axis=1)
+        with pytest.raises(InvalidInputError, match="y has the columns") as of_report:
+            evaluation_report(model, [b"?"] * 18, y)  # before the images are read
+        with pytest.raises(InvalidInputError) as of_score:
+            regressor.score(X[TEST], y)
+        assert str(of_report.value) == str(of_score.value)
+    assert evaluation_report(regressor, X[TEST], two[TEST].to_numpy()).figures.numbers == ("left", "right")
+
+
 def test_images_that_cannot_be_used_are_findings(clf):
     images, y = [*X[TEST]], Y[TEST].tolist()
     images[2], images[9] = b"<html>", None
