@@ -156,12 +156,12 @@ def about_training_images(known: np.ndarray | None, positions: np.ndarray) -> li
     Parameters
     ----------
     known : bool array of shape (n_images,) or None
-        None if the model has no typicality, which recognizes training images.
+        None if the model cannot recognize training images.
     positions : int array of shape (n_images,)
     """
     if known is None:
         message = (
-            "The images were not checked for training images, because the model has no typicality. Make sure that none "
+            "The images were not checked for training images, which this model cannot recognize. Make sure that none "
             "of them is a training image, or a copy of one."
         )
         return [Finding("not_checked_for_training_images", message)]

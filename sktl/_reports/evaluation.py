@@ -32,6 +32,7 @@ from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
 from sktl._utils.settings_isolation import isolated
 from sktl.exceptions import ImageFailure
+from sktl.runtime.model import OnnxModel
 
 from .evaluation_heat import explained, maps_of
 from .evaluation_page import write_evaluation_page
@@ -134,7 +135,7 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     ----------
     estimator : fitted classifier or regressor
         A :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, or a search, pipeline or ensemble
-        that contains one.
+        that contains one; or an exported model, such as a :class:`sktl.runtime.OnnxClassifier`.
     X : array-like of shape (n_samples, ...)
         Images that the model was not trained on; see the Notes of :class:`PretrainedImageClassifier` for the accepted
         formats. If the estimator contains a :class:`~sklearn.compose.ColumnTransformer`, a table with a column of
@@ -187,15 +188,16 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     8
     """
     check_instance(estimator)
-    check_is_fitted(innermost(estimator)[0])
+    inner, _ = innermost(estimator)
+    if hasattr(inner, "fit"):  # exported models have none
+        check_is_fitted(inner)
     samples = samples_for(estimator, X, lenient=True)
     truth, of_images = Truth.of(y, len(samples)), Groups.of(groups, len(samples))
     figures, rows, failures = figures_of(estimator, X, truth, of_images)
     used = None if of_images is None else of_images.take(rows)
     typicality = typicality_of(estimator, taken(X, rows), None if used is None else used.codes)
     worst = figures.worst()[:N_WORST]
-    inner, _ = innermost(estimator)
-    ours = is_fitted(inner)
+    facts, limits = _about_model(inner)
     return EvaluationReport(
         figures=figures,
         positions=rows,
@@ -205,9 +207,25 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         typicality=typicality,
         worst=worst,
         maps=maps_of(estimator, X, rows[worst], explained(estimator, figures, worst)),
-        facts=tuple(facts_of(inner)) if ours else (Fact("Model", one_line(type(inner).__name__), ""),),
-        limits=tuple(limits_of(inner)) if ours else (),
+        facts=facts,
+        limits=limits,
         samples=samples,
+    )
+
+
+def _about_model(model: Any) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+    """Return the facts and the limits of a model."""
+    if is_fitted(model):
+        return tuple(facts_of(model)), tuple(limits_of(model))
+    kind = Fact("Model", one_line(type(model).__name__), "")
+    if not isinstance(model, OnnxModel):
+        return (kind,), ()
+    precision = Fact("Precision", model.document.precision, "document")
+    facts, limits = (model.document.card.get(name) for name in ("facts", "limits"))  # of any type, if forged
+    of_training = facts.items() if isinstance(facts, dict) else ()
+    return (
+        (kind, precision, *(Fact(one_line(name), one_line(value), "document") for name, value in of_training)),
+        tuple(map(one_line, limits)) if isinstance(limits, list) else (),
     )
 
 
