@@ -26,7 +26,6 @@ from sktl._evaluation.findings import (
 from sktl._evaluation.groups import Groups
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.model_figures import Figures, figures_of
-from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
@@ -56,7 +55,7 @@ class EvaluationReport(Evaluation):
         Figures of a classifier of classes or of several labels, or of a regressor, as attributes. Their arrays have a
         row for each evaluated image.
     positions : int64 ndarray of shape (n_evaluated,)
-        Positions in `X` of the evaluated images. Images that cannot be read or have no value in `y` are left out.
+        Positions in `X` of the evaluated images. Images that cannot be read or lack a value in `y` are left out.
     n_images : int
         Number of images of `X`.
     names : tuple of str
@@ -142,8 +141,8 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         images.
     y : array-like of shape (n_samples,) or (n_samples, n_columns)
         Labels or numbers of the images, as in `fit`. A data frame must have the same columns as in `fit`, in the same
-        order. Images without a value (None or NaN) are left out. Images of classes that the model does not know count
-        as wrong.
+        order. Images without a value (None or NaN), or without one of several values, are left out. Images of classes
+        that the model does not know count as wrong.
     groups : array-like of shape (n_samples,), default=None
         Group of each image, such as its patient. Images of a group resemble each other, so confidence intervals are
         wider, and the report has a table of groups.
@@ -237,14 +236,11 @@ def _findings(
     groups: Groups | None,
     typicality: TypicalityFigures | str,
 ) -> tuple[Finding, ...]:
-    # Images without a value are not read.
-    unlabelled = np.setdiff1d(np.arange(truth.n_images), truth.present)
-    findings = about_images(failures, unlabelled, "number" if isinstance(figures, NumberFigures) else "label")
     if isinstance(figures, ClassFigures):
-        findings += about_classes(figures, rows)
+        findings = about_images(failures, truth.missing, "label") + about_classes(figures, rows)
     elif isinstance(figures, LabelFigures):
-        findings += about_labels(figures)
+        findings = about_images(failures, truth.missing, "label", figures.labels) + about_labels(figures)
     else:
-        findings += about_numbers(figures)
+        findings = about_images(failures, truth.missing, "number", figures.numbers) + about_numbers(figures)
     seen = about_training_images(None if isinstance(typicality, str) else typicality.known, rows)
     return (*seen, *findings, *about_groups(groups), *about_typicality(typicality, rows))

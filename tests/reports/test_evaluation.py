@@ -166,6 +166,21 @@ def test_images_that_cannot_be_used_are_findings(clf):
     assert sum(group.n for group in report.figures.of_groups) == 15
 
 
+@pytest.mark.parametrize("kind", ["labels", "numbers"])
+def test_images_with_some_values_are_said_to_lack_the_others(kind):
+    y = pd.DataFrame({"p": [0.0, 1, 0, 1, 1], "q": [1.0, 0, 0, 1, 0]})
+    predictor = Constant().fit(X, y) if kind == "labels" else DummyRegressor().fit(X[:5], y)
+    y.loc[1, "q"] = y.loc[[2, 3], "p"] = y.loc[3, "q"] = np.nan
+    report = evaluation_report(predictor, X[:5], y)
+    assert report.positions.tolist() == [0, 4]
+    assert finding(report, "no_label").positions == (3,)
+    assert finding(report, "some_labels_missing").positions == (1, 2)
+    assert finding(report, "some_labels_missing").message == (
+        f"For 2 images, values of some {kind} are missing: 'p' (1), 'q' (1). They are left out of all figures, also of "
+        f"the other {kind}."
+    )
+
+
 def test_images_without_a_value_are_not_read(clf):
     y = Y[TEST].tolist()
     y[3] = None
