@@ -36,9 +36,6 @@ PHRASES = {
     ", or a file that is open for binary writing": "",
     "a file that `save` wrote": "a file that `sktl fit` wrote",
     "; `export` writes": "; `sktl export` writes",
-    "Pass X_val and y_val, another validation_fraction, or early_stopping=False.": (
-        "Add images, or leave out --early-stopping."
-    ),
     "Pass a callable that returns the network with its own preprocessing.": "Choose another network.",
     "cannot hold out validation_fraction=": "cannot hold out ",
     'calibration is for precision="float16" and "int8". With "float32", pass images as `verify`.': (
@@ -78,6 +75,9 @@ _SENTENCES = {
     ),
     r"\bpass y = \[Path\(path\).*? for path in data\]": (
         "move the images into one folder for each of them, or list the images in a table"
+    ),
+    r"\bPass X_val and y_val, (?:validation_fraction=\S+ )?or early_stopping=False\.": (
+        "Add images, or leave out --early-stopping."
     ),
     r"\bwhere=\{(['\"])(.+?)\1: (['\"])(.+?)\3\}": r"where=\1\2=\4\1",
 }

@@ -292,8 +292,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means over
         the labels; a label is left out where the other folds contain no image with this label or no image without it. A
         loss is NaN where a stronger penalty was already clearly better. `"refined"` is True in the last rows if there
-        are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. Exists only if there was a
-        choice.
+        are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. All losses are NaN if no
+        image could be held out: then, the default values are used. Exists only if there was a choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
         a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
@@ -540,9 +540,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             but training ignores them.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient. Within `fit`, neither the cross-validation that chooses
-            `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. In a
-            search or a cross-validation, pass groups to `fit` through metadata routing:
-            ``set_fit_request(groups=True)``. Missing values raise an error.
+            `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. If
+            there is only one group, or no class has images of several groups, nothing can be chosen, and a warning
+            says which values are used. In a search or a cross-validation, pass groups to `fit` through metadata
+            routing: ``set_fit_request(groups=True)``. Missing values raise an error.
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`. In
             a search, their number must differ from `n_samples`, because scikit-learn splits arguments of this length.

@@ -318,7 +318,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
             but training ignores them, so their numbers can be placeholders for missing numbers.
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient, which `fit` does not split between training and
-            validation.
+            validation. With only one group, `weight_decay` and `feature_stages` cannot be chosen, and a warning says
+            which values are used.
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`. In
             a search, their number must differ from `n_samples`, because scikit-learn splits arguments of this length.

@@ -21,6 +21,8 @@ from sktl._training.losses import LOSSES, SquaredLoss
 from sktl._training.optimizers import OptimizerName
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
+from sktl._utils.warnings import warn
+from sktl.exceptions import InputWarning
 
 # Chosen by cross-validation: docs/defaults.md has the tables.
 _HEAD: dict[str, dict[str, Any]] = {
@@ -52,6 +54,8 @@ _INTERPOLATION = 0.75
 # Rates rise slowly, so that the stages build on the output layer of the first phase instead of undoing it.
 _WARMUP = 0.3
 _PATIENCE = 5
+# What is recognized with a loss; numbers are not.
+_LEARNED = {"cross_entropy": "classes", "binary_cross_entropy": "labels"}
 # The output layer alone takes at most this many steps per epoch, unless batches would be smaller than the least.
 _STEPS_PER_EPOCH = 20
 _LEAST_BATCH = 16
@@ -176,7 +180,9 @@ def choose(
         best = found.best()
     if best is None:  # no class has two images, or images of two groups
         penalty = penalties[0] if len(penalties) == 1 else _HEAD["sgd"]["weight_decay"]
-        return Chosen(stages[0], penalty, found.table())
+        default = Chosen(stages[0], penalty, found.table())
+        _warn_about_groups(features.targets, Candidates(stages, penalties), default)
+        return default
     n_stages, penalty = int(found.feature_stages[best]), float(found.penalties[best])
     if n_trainable:
         alone = float(found.penalties[found.lowest(n_stages)])
@@ -187,6 +193,33 @@ def choose(
         return Chosen(n_stages, penalty, found.table())
     penalty = float(refined.penalties[refined.lowest(n_stages)])
     return Chosen(n_stages, penalty, joined(found.table(), refined.table(is_refined=True)))
+
+
+def _warn_about_groups(targets: Targets, compared: Candidates, default: Chosen) -> None:
+    """Warn if no candidate could be scored because the images of a group are held out together."""
+    if targets.groups is None:
+        return
+    learned = _LEARNED.get(targets.loss)
+    if len(np.unique(targets.groups[targets.weights > 0])) == 1:
+        reason, remedy = "All training images are of one group", "Pass images of several groups, or fit without groups."
+    elif learned is not None:
+        reason = f"None of the {learned} has training images of several groups"
+        remedy = (
+            f"The model may recognize the groups instead of the {learned}. Add images of the same {learned} from other "
+            "groups."
+        )
+    else:
+        return
+    values = {
+        "feature_stages": (compared.stages, default.n_stages),
+        "weight_decay": (compared.penalties, default.penalty),
+    }
+    used = [f"{name}={value:g}" for name, (candidates, value) in values.items() if len(candidates) > 1]
+    warn(
+        f"{reason}, so cross-validation within fit cannot hold out groups, and {' and '.join(used)} "
+        f"{'is' if len(used) == 1 else 'are'} used. {remedy}",
+        InputWarning,
+    )
 
 
 def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: int = 0) -> Candidates:

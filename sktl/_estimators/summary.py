@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sktl._backbones.taps import DEVIATION
 
 _LISTED_CLASSES = 5
@@ -96,11 +98,7 @@ def _features(estimator: Any) -> str:
 def _facts_of_training(predictor: Any) -> Iterator[Fact]:
     left_out = len(predictor.invalid_images_)
     yield Fact("Trained", _trained(predictor), "recipe_")
-    penalty = f"{predictor.recipe_.weight_decay:g}"
-    if hasattr(predictor, "selection_"):
-        yield Fact("Penalty", f"{penalty}, chosen by cross-validation", "recipe_, selection_")
-    else:
-        yield Fact("Penalty", penalty, "recipe_")
+    yield _penalty(predictor)
     yield from _facts_of_outputs(predictor)
     if left_out:
         yield Fact("Images left out", str(left_out), "invalid_images_")
@@ -114,6 +112,16 @@ def _facts_of_training(predictor: Any) -> Iterator[Fact]:
     if validated := [row for row in rows if "valid_loss" in row]:
         best = min(validated, key=lambda row: row["valid_loss"])
         yield Fact("Validation loss", f"{best['valid_loss']:.4g} in epoch {best['epoch']}, the best", "history_")
+
+
+def _penalty(predictor: Any) -> Fact:
+    penalty, selection = f"{predictor.recipe_.weight_decay:g}", getattr(predictor, "selection_", None)
+    if selection is None or len(np.unique(selection["param_weight_decay"])) == 1:  # only features were chosen
+        return Fact("Penalty", penalty, "recipe_")
+    means = [values for name, values in selection.items() if name.startswith("mean_")]
+    is_scored = np.isfinite(means).any()
+    how = "chosen by cross-validation" if is_scored else "a default, because no held-out image could be scored"
+    return Fact("Penalty", f"{penalty}, {how}", "recipe_, selection_")
 
 
 def _facts_of_outputs(predictor: Any) -> Iterator[Fact]:

@@ -17,6 +17,8 @@ from sktl._images.samples import Sample, as_samples
 from sktl._utils.paths import shown
 from sktl._words import error_words, type_of
 from sktl.exceptions import InvalidInputError
+from sktl.runtime.model import OnnxModel
+from sktl.runtime.models import OnnxRegressor
 
 from .base import PretrainedImageBase
 
@@ -38,7 +40,8 @@ def check_instance(estimator: Any) -> None:
 
 def predicts_numbers(estimator: Any) -> bool:
     """Return True for a regressor."""
-    return hasattr(estimator, "__sklearn_tags__") and is_regressor(estimator)
+    is_sklearn = hasattr(estimator, "__sklearn_tags__")
+    return is_regressor(estimator) if is_sklearn else isinstance(estimator, OnnxRegressor)
 
 
 def predicts_labels(estimator: Any) -> bool | None:
@@ -89,6 +92,15 @@ def answering(estimator: Any) -> Any:
     inner = thawed(getattr(estimator, "best_estimator_", estimator))
     steps = getattr(inner, "steps", None)
     return answering(steps[-1][1]) if steps else inner
+
+
+def number_names(estimator: Any) -> list[str] | None:
+    """Return the names of the numbers that a regressor predicts; None if it does not know them.
+
+    A meta-estimator may pass other numbers to its regressor than it predicts, under other names.
+    """
+    names = getattr(answering(estimator), "output_names_", None)
+    return None if names is None else [str(name) for name in names]
 
 
 def innermost(estimator: Any, X: Any = None) -> tuple[Any, Any]:
@@ -184,8 +196,15 @@ def samples_for(
 ) -> list[Sample]:
     """Return the samples of an `X` for an estimator, or for a meta-estimator that contains one of ours."""
     shape = parameter(estimator, "image_shape") if image_shape is None else image_shape
-    reader = parameter(estimator, "image_reader") if image_reader is None else image_reader
+    reader = _reader_of(estimator) if image_reader is None else image_reader
     return as_samples(images_for(estimator, X), shape, lenient, reader)
+
+
+def _reader_of(estimator: Any) -> ImageReader | None:
+    if isinstance(estimator, OnnxModel):
+        return estimator.image_reader or estimator.document.image_reader
+    reader: ImageReader | None = parameter(estimator, "image_reader")
+    return reader
 
 
 def parameter(estimator: Any, name: str) -> Any:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 import numpy as np
 
 from sktl._targets.label_targets import zeros_and_ones
-from sktl._targets.number_targets import number_columns
-from sktl._targets.target_columns import check_labels, codes_of, first_shown
-from sktl._targets.target_tables import Table
+from sktl._targets.number_targets import number_columns, string_names
+from sktl._targets.target_columns import check_labels, codes_of
+from sktl._targets.target_tables import Table, check_column_names, columns_of
 from sktl._utils.short_text import fitted, percent, rounded, with_percent
 from sktl.exceptions import InvalidInputError
 
@@ -216,8 +217,8 @@ class NumberComparison(Comparison):
     names: np.ndarray | None = None
 
     @classmethod
-    def of(cls, n_images: int, y_true: Any, y_pred: Any) -> Self:
-        """Compare predictions with numbers.
+    def of(cls, n_images: int, y_true: Any, y_pred: Any, names: Sequence[str] | None = None) -> Self:
+        """Compare predictions with numbers. `names` are the names of the predicted numbers, if they have names.
 
         Raises
         ------
@@ -235,10 +236,11 @@ class NumberComparison(Comparison):
                 f"Predictions have {len(predicted)} rows and {predicted.shape[1]} columns, but y_true has {len(true)} "
                 f"rows and {true.shape[1]} columns. Pass one prediction for each number."
             )
+        check_column_names(string_names(columns_of(y_true)), names, "y_true", "the estimator")
         scale = _deviations(true)
         if true.shape[1] == 1:
             return cls(true[:, 0], predicted[:, 0], scale)
-        return cls(true, predicted, scale, _names_of(Table.of(y_true, "y_true"), None))
+        return cls(true, predicted, scale, _objects(names or columns_of(y_true) or range(true.shape[1])))
 
     def _relative_errors(self) -> np.ndarray:
         """Return the errors in standard deviations, of shape (n_images, n_numbers)."""
@@ -339,18 +341,18 @@ def _names_of(table: Table, names: Any) -> np.ndarray:
     """Return the names of columns: of a data frame, or as given, or their positions."""
     positions = list(range(table.values.shape[1]))
     given = positions if names is None else np.asarray(names).tolist()
-    if table.names is not None and given == positions:
-        given = table.names
-    if table.names is not None and given != table.names:
-        raise InvalidInputError(
-            f"y_true has the columns {first_shown(table.names)}, but the labels are {first_shown(given)}. Pass the "
-            "same columns in the same order."
-        )
+    check_column_names(table.names, given, "y_true", "the estimator")
     if len(given) != len(positions):
         raise InvalidInputError(f"y_true has {len(positions)} columns, but there are {len(given)} names in classes.")
-    found = np.empty(len(given), dtype=object)
-    found[:] = given
-    return found
+    return _objects(table.names if table.names is not None and given == positions else given)
+
+
+def _objects(names: Iterable[Any]) -> np.ndarray:
+    """Return names as an array of objects, in which strings and integers stay as they are."""
+    found = [*names]
+    array = np.empty(len(found), dtype=object)
+    array[:] = found
+    return array
 
 
 def _at_most(lines: list[str]) -> list[str]:

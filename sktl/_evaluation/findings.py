@@ -15,6 +15,7 @@ from .groups import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
 from .sentences import percent, short
+from .true_values import missing_counts
 from .typicality_figures import LOW, TypicalityFigures
 
 # Shares of fewer images have intervals of at least 35 percentage points in the middle of their range.
@@ -30,9 +31,9 @@ class Finding:
     Parameters
     ----------
     kind : str
-        "unreadable", "no_label", "unknown_class", "class_without_images", "label_without_images", "few_images",
-        "few_groups", "no_better_than_a_constant", "training_images", "not_checked_for_training_images" or
-        "unlike_the_training_images".
+        "unreadable", "no_label", "some_labels_missing", "unknown_class", "class_without_images",
+        "label_without_images", "few_images", "few_groups", "no_better_than_a_constant", "training_images",
+        "not_checked_for_training_images" or "unlike_the_training_images".
     message : str
         What was found, and what it means.
     positions : tuple of int
@@ -47,16 +48,38 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-def about_images(failures: Sequence[ImageFailure], unlabelled: np.ndarray, what: str) -> list[Finding]:
-    """Return findings about images that are left out of all figures. `what` is what `y` holds, such as "label"."""
+def about_images(
+    failures: Sequence[ImageFailure], missing: np.ndarray, what: str, names: Sequence[str] = ()
+) -> list[Finding]:
+    """Return findings about images that are left out of all figures.
+
+    Parameters
+    ----------
+    failures : sequence of ImageFailure
+        Images that cannot be read.
+    missing : bool array of shape (n_images, n_columns)
+        Which values of `y` are missing.
+    what : str
+        What `y` holds, such as "label".
+    names : sequence of str
+        Names of several columns.
+    """
     findings = []
     if failures:
         message = f"{_images(len(failures))} cannot be read and {_are(len(failures))} left out of all figures."
         positions, reasons = zip(*((failure.position, failure.reason) for failure in failures), strict=True)
         findings.append(Finding("unreadable", message, positions, reasons))
-    if n := len(unlabelled):
+    unlabelled = missing.all(axis=1)
+    incomplete = missing.any(axis=1) & ~unlabelled
+    if n := int(unlabelled.sum()):
         message = f"{_images(n)} {'has' if n == 1 else 'have'} no {what} and {_are(n)} left out of all figures."
-        findings.append(Finding("no_label", message, tuple(unlabelled.tolist())))
+        findings.append(Finding("no_label", message, tuple(np.flatnonzero(unlabelled).tolist())))
+    if n := int(incomplete.sum()):
+        message = (
+            f"For {_images(n)}, values of some {what}s are missing: {missing_counts(missing[incomplete], names)}. "
+            f"{'It is' if n == 1 else 'They are'} left out of all figures, also of the other {what}s."
+        )
+        findings.append(Finding("some_labels_missing", message, tuple(np.flatnonzero(incomplete).tolist())))
     return findings
 
 
@@ -157,12 +180,12 @@ def about_training_images(known: np.ndarray | None, positions: np.ndarray) -> li
     Parameters
     ----------
     known : bool array of shape (n_images,) or None
-        None if the model has no typicality, which recognizes training images.
+        None if the model cannot recognize training images.
     positions : int array of shape (n_images,)
     """
     if known is None:
         message = (
-            "The images were not checked for training images, because the model has no typicality. Make sure that none "
+            "The images were not checked for training images, which this model cannot recognize. Make sure that none "
             "of them is a training image, or a copy of one."
         )
         return [Finding("not_checked_for_training_images", message)]

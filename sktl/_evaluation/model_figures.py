@@ -11,12 +11,13 @@ from sktl._estimators.wrapped_estimators import (
     are_labels,
     check_probabilities,
     innermost,
+    number_names,
     predicts_labels,
     predicts_numbers,
 )
 from sktl._targets.label_targets import zeros_and_ones
-from sktl._targets.number_targets import number_columns
-from sktl._targets.target_tables import Table
+from sktl._targets.number_targets import number_columns, string_names
+from sktl._targets.target_tables import Table, check_column_names
 from sktl.exceptions import ImageFailure, InvalidInputError
 
 from .class_figures import ClassFigures
@@ -57,7 +58,7 @@ def _label_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
     _check_labels(estimator)
-    table = truth.values if truth.is_table else Table(truth.values.reshape(len(truth.present), -1), None)
+    table = Table(truth.array.reshape(len(truth.present), -1), truth.names())
     zeros_and_ones(table, truth.name)  # before the images are read
     answers, rows, failures = predict_usable(partial(label_answers, estimator), X, truth.present)
     proba, predicted, names = answers
@@ -82,12 +83,12 @@ def _check_labels(estimator: Any) -> None:
 def _number_figures(
     estimator: Any, X: Any, truth: Truth, groups: Groups | None
 ) -> tuple[Figures, np.ndarray, list[ImageFailure]]:
-    numbers = number_columns(truth.array, truth.name)  # before the images are read
+    numbers, known = number_columns(truth.array, truth.name), number_names(estimator)  # before the images are read
+    check_column_names(string_names(truth.names()), known, truth.name, "the estimator")
     predicted, rows, failures = predict_usable(estimator.predict, X, truth.present)
     numbers = numbers[np.searchsorted(truth.present, rows)]
     NumberComparison.of(len(rows), numbers, predicted)  # checks the shapes
-    given = getattr(innermost(estimator)[0], "output_names_", truth.names())
-    names = column_names(given, numbers.shape[1], "number")
+    names = column_names(known or truth.names(), numbers.shape[1], "number")
     predicted = number_columns(predicted, "predictions")
     return NumberFigures.of(names, numbers, predicted, groups and groups.take(rows)), rows, failures
 

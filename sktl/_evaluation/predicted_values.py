@@ -11,10 +11,13 @@ from sktl._estimators.wrapped_estimators import answering, label_probabilities
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.target_columns import codes_of
 from sktl._targets.target_tables import Table
+from sktl.runtime.models import OnnxClassifier
 
 from .comparisons import check_label_probabilities
 
 _RESULT = "predict(X)"
+# Their `predict` follows from the probabilities.
+_WITHOUT_THRESHOLD = (PretrainedImageClassifier.predict, OnnxClassifier.predict)
 
 
 def class_answers(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -38,8 +41,8 @@ def label_answers(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _most_probable(estimator: Any) -> bool:
-    """Return True for our classifiers, whose `predict` follows from the probabilities: one pass over images is enough.
+    """Return True for classifiers whose `predict` follows from the probabilities: one pass over images is enough.
 
     Others may have thresholds of their own, such as scikit-learn's `TunedThresholdClassifierCV`.
     """
-    return getattr(type(answering(estimator)), "predict", None) is PretrainedImageClassifier.predict
+    return getattr(type(answering(estimator)), "predict", None) in _WITHOUT_THRESHOLD

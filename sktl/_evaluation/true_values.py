@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells
+from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells, shown
 from sktl._targets.target_tables import Table
 from sktl.exceptions import InvalidInputError
+
+# Columns with missing values that messages name.
+_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,25 +24,25 @@ class Truth:
     Parameters
     ----------
     present : int64 array of shape (n_present,)
-        Positions of the images that have a value.
+        Positions of the images that have all values.
     values : array of shape (n_present,) or (n_present, n_columns), or Table
         The values of these images.
-    n_images : int
-        Number of all images.
+    missing : bool array of shape (n_images, n_columns)
+        Which values of all images are missing.
     """
 
     present: np.ndarray
     values: Any
-    n_images: int
+    missing: np.ndarray
 
     @classmethod
     def of(cls, y: Any, n_images: int) -> Truth:
-        """Find the images that have values: images without one may be in a test set, but cannot be evaluated.
+        """Find the images that have all values: others may be in a test set, but cannot be evaluated.
 
         Raises
         ------
         InvalidInputError
-            If `y` is not one value, or one row of values, for each image, or no image has one.
+            If `y` is not one value, or one row of values, for each image, or no image has all values.
         """
         if y is None:
             raise InvalidInputError("y is None. An evaluation needs the true value of each image.")
@@ -50,13 +53,15 @@ class Truth:
                 f"X has {n_images} images but y has {len(cells)} values (inconsistent numbers of samples). Pass one "
                 "value, or one row of values, for each image."
             )
-        present = np.flatnonzero(~missing_cells(cells).reshape(n_images, -1).any(axis=1))
+        missing = missing_cells(cells).reshape(n_images, -1)
+        present = np.flatnonzero(~missing.any(axis=1))
+        if cells.ndim == 2 and table is None:
+            table = Table.of(y, "y")
         if not len(present):
-            raise InvalidInputError("y has no value: all are missing. An evaluation needs the true values of images.")
-        if cells.ndim == 2 and cells.shape[1] > 1:
-            found = Table.of(y, "y") if table is None else table
-            return cls(present, Table(found.values[present], found.names), n_images)
-        return cls(present, cells[present], n_images)
+            raise _nothing_to_evaluate(missing, table)
+        if table is not None:
+            return cls(present, Table(table.values[present], table.names), missing)
+        return cls(present, cells[present], missing)
 
     @property
     def name(self) -> str:
@@ -72,11 +77,32 @@ class Truth:
     @property
     def is_table(self) -> bool:
         """True if images have a row of several values."""
-        return isinstance(self.values, Table)
+        return self.array.ndim == 2 and self.array.shape[1] > 1
 
     def names(self) -> list[Any] | None:
         """Return the names of the columns of a table, if it has names."""
-        return self.values.names if self.is_table else None
+        return self.values.names if isinstance(self.values, Table) else None
+
+
+def _nothing_to_evaluate(missing: np.ndarray, table: Table | None) -> InvalidInputError:
+    """Return the error for a `y` in which each image lacks a value."""
+    if missing.all():
+        return InvalidInputError("y has no value: all are missing. An evaluation needs the true values of images.")
+    names = None if table is None else table.names
+    counts = missing_counts(missing, column_names(names, missing.shape[1], "column"))
+    return InvalidInputError(
+        f"No image has a value in every column of y, and an evaluation needs all values of an image. Of {len(missing)} "
+        f"images, values are missing in {counts}. To evaluate one column, pass the predictions for the images that "
+        "have its value to scikit-learn's metrics."
+    )
+
+
+def missing_counts(missing: np.ndarray, names: Sequence[str]) -> str:
+    """Return the columns with the most missing values, and the number of these values, as text."""
+    counts = missing.sum(axis=0)
+    columns = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
+    listed = [f"{shown(names[k])} ({counts[k]:,})" for k in columns[:_LISTED]]
+    return ", ".join([*listed, *([f"and {len(columns) - _LISTED} more"] if len(columns) > _LISTED else [])])
 
 
 def class_codes(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:

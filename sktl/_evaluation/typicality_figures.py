@@ -10,6 +10,7 @@ import numpy as np
 from sktl._estimators.wrapped_estimators import innermost
 from sktl._words import type_of
 from sktl.exceptions import TypicalityError
+from sktl.runtime.model import PredictingModel
 
 from .confidence_intervals import Rate
 
@@ -27,19 +28,18 @@ class TypicalityFigures:
     p_values : float64 array of shape (n_images,)
     low : Rate
         Share of values of at most 0.05.
-    known : bool array of shape (n_images,)
+    known : bool array of shape (n_images,) or None
         Which images have the same pixels as training images. Training images that are not among the references of the
-        model are not recognized.
+        model are not recognized. None if the model recognizes none, as exported models do.
     """
 
     p_values: np.ndarray
     low: Rate
-    known: np.ndarray
+    known: np.ndarray | None
 
     @classmethod
     def of(cls, p_values: np.ndarray, groups: np.ndarray | None = None, known: np.ndarray | None = None) -> Self:
-        """Return the figures for p-values. By default, no image is a training image."""
-        known = np.zeros(len(p_values), dtype=bool) if known is None else known
+        """Return the figures for p-values."""
         return cls(p_values, Rate.of(p_values <= LOW, groups), known)
 
     @property
@@ -64,6 +64,8 @@ def typicality_of(estimator: Any, X: Any, groups: np.ndarray | None) -> Typicali
         )
     try:
         inner, seen = innermost(estimator, X)
+        if isinstance(inner, PredictingModel):
+            return TypicalityFigures.of(inner.typicality(seen), groups)
         p_values, known = inner._compare_with_training(seen)
         return TypicalityFigures.of(p_values, groups, known)
     except TypicalityError as error:

@@ -184,7 +184,8 @@ def _use(load_call: str, task: _Task, complete: bool) -> list[str]:
         "## Use",
         f'```python\nimport sktl\n\nestimator = {load_call}\nestimator.{task.method}(["photo.jpg"])\n```',
         task.outputs,
-        f"Install sktl with `pip install 'sktl[hub]'`. Nothing in the model is executed. {where}",
+        "To install sktl, run `pip install '.[hub]'` in a clone of sktl's repository. Nothing in the model is "
+        f"executed. {where}",
     ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from sktl._estimators.wrapped_estimators import (
     check_instance,
     check_probabilities,
+    number_names,
     predicts_labels,
     predicts_numbers,
     samples_for,
@@ -138,7 +139,8 @@ class PredictionsDisplay:
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats. If the estimator
             contains a :class:`~sklearn.compose.ColumnTransformer`, a table with a column of images.
         y : array-like of shape (n_samples,) or (n_samples, n_columns)
-            Labels or numbers of the images, as in `fit`.
+            Labels or numbers of the images, as in `fit`. A data frame must have the same columns as in `fit`, in the
+            same order.
         select : {"samples", "errors", "losses"}, default="samples"
             As in :meth:`from_predictions`.
         n_images : int, default=12
@@ -335,7 +337,7 @@ def _compare_labels(n_images: int, y_true: Any, y_proba: Any, classes: Any) -> C
 def _predicted(estimator: Any, X: Any, y: Any, n_images: int) -> Comparison:
     """Compare the predictions of a fitted estimator with `y`."""
     if predicts_numbers(estimator):
-        return NumberComparison.of(n_images, y, estimator.predict(X))
+        return NumberComparison.of(n_images, y, estimator.predict(X), number_names(estimator))
     check_probabilities(estimator)
     several = predicts_labels(estimator)
     if not (is_table(y) if several is None else several):

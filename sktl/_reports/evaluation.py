@@ -26,12 +26,12 @@ from sktl._evaluation.findings import (
 from sktl._evaluation.groups import Groups
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.model_figures import Figures, figures_of
-from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
 from sktl._utils.settings_isolation import isolated
 from sktl.exceptions import ImageFailure
+from sktl.runtime.model import OnnxModel
 
 from .evaluation_heat import explained, maps_of
 from .evaluation_page import write_evaluation_page
@@ -55,7 +55,7 @@ class EvaluationReport(Evaluation):
         Figures of a classifier of classes or of several labels, or of a regressor, as attributes. Their arrays have a
         row for each evaluated image.
     positions : int64 ndarray of shape (n_evaluated,)
-        Positions in `X` of the evaluated images. Images that cannot be read or have no value in `y` are left out.
+        Positions in `X` of the evaluated images. Images that cannot be read or lack a value in `y` are left out.
     n_images : int
         Number of images of `X`.
     names : tuple of str
@@ -134,14 +134,15 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     ----------
     estimator : fitted classifier or regressor
         A :class:`PretrainedImageClassifier` or :class:`PretrainedImageRegressor`, or a search, pipeline or ensemble
-        that contains one.
+        that contains one; or an exported model, such as a :class:`sktl.runtime.OnnxClassifier`.
     X : array-like of shape (n_samples, ...)
         Images that the model was not trained on; see the Notes of :class:`PretrainedImageClassifier` for the accepted
         formats. If the estimator contains a :class:`~sklearn.compose.ColumnTransformer`, a table with a column of
         images.
     y : array-like of shape (n_samples,) or (n_samples, n_columns)
-        Labels or numbers of the images, as in `fit`. Images without a value (None or NaN) are left out. Images of
-        classes that the model does not know count as wrong.
+        Labels or numbers of the images, as in `fit`. A data frame must have the same columns as in `fit`, in the same
+        order. Images without a value (None or NaN), or without one of several values, are left out. Images of classes
+        that the model does not know count as wrong.
     groups : array-like of shape (n_samples,), default=None
         Group of each image, such as its patient. Images of a group resemble each other, so confidence intervals are
         wider, and the report has a table of groups.
@@ -191,15 +192,16 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
     8
     """
     check_instance(estimator)
-    check_is_fitted(innermost(estimator)[0])
+    inner, _ = innermost(estimator)
+    if hasattr(inner, "fit"):  # exported models have none
+        check_is_fitted(inner)
     samples = samples_for(estimator, X, lenient=True)
     truth, of_images = Truth.of(y, len(samples)), Groups.of(groups, len(samples))
     figures, rows, failures = figures_of(estimator, X, truth, of_images)
     used = None if of_images is None else of_images.take(rows)
     typicality = typicality_of(estimator, taken(X, rows), None if used is None else used.codes)
     worst = figures.worst()[:N_WORST]
-    inner, _ = innermost(estimator)
-    ours = is_fitted(inner)
+    facts, limits = _about_model(inner)
     return EvaluationReport(
         figures=figures,
         positions=rows,
@@ -209,9 +211,25 @@ def evaluation_report(estimator: Any, X: Any, y: Any, *, groups: Any = None) -> 
         typicality=typicality,
         worst=worst,
         maps=maps_of(estimator, X, rows[worst], explained(estimator, figures, worst)),
-        facts=tuple(facts_of(inner)) if ours else (Fact("Model", one_line(type(inner).__name__), ""),),
-        limits=tuple(limits_of(inner)) if ours else (),
+        facts=facts,
+        limits=limits,
         samples=samples,
+    )
+
+
+def _about_model(model: Any) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+    """Return the facts and the limits of a model."""
+    if is_fitted(model):
+        return tuple(facts_of(model)), tuple(limits_of(model))
+    kind = Fact("Model", one_line(type(model).__name__), "")
+    if not isinstance(model, OnnxModel):
+        return (kind,), ()
+    precision = Fact("Precision", model.document.precision, "document")
+    facts, limits = (model.document.card.get(name) for name in ("facts", "limits"))  # of any type, if forged
+    of_training = facts.items() if isinstance(facts, dict) else ()
+    return (
+        (kind, precision, *(Fact(one_line(name), one_line(value), "document") for name, value in of_training)),
+        tuple(map(one_line, limits)) if isinstance(limits, list) else (),
     )
 
 
@@ -223,14 +241,11 @@ def _findings(
     groups: Groups | None,
     typicality: TypicalityFigures | str,
 ) -> tuple[Finding, ...]:
-    # Images without a value are not read.
-    unlabelled = np.setdiff1d(np.arange(truth.n_images), truth.present)
-    findings = about_images(failures, unlabelled, "number" if isinstance(figures, NumberFigures) else "label")
     if isinstance(figures, ClassFigures):
-        findings += about_classes(figures, rows)
+        findings = about_images(failures, truth.missing, "label") + about_classes(figures, rows)
     elif isinstance(figures, LabelFigures):
-        findings += about_labels(figures)
+        findings = about_images(failures, truth.missing, "label", figures.labels) + about_labels(figures)
     else:
-        findings += about_numbers(figures)
+        findings = about_images(failures, truth.missing, "number", figures.numbers) + about_numbers(figures)
     seen = about_training_images(None if isinstance(typicality, str) else typicality.known, rows)
     return (*seen, *findings, *about_groups(groups), *about_typicality(typicality, rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -109,7 +109,7 @@ def check_numbers(
     if rows is not None:
         numbers, weights, groups = numbers[rows], weights[rows], None if groups is None else groups[rows]
     center, scale = _center_and_scale(numbers[weights > 0], weights[weights > 0], loss)
-    units = NumberOutputs(center, scale, not has_rows(y, "number"), _names(y))
+    units = NumberOutputs(center, scale, not has_rows(y, "number"), string_names(columns_of(y)))
     return NumberTargets(_standardized(numbers, center, scale), units, loss, weights, groups)
 
 
@@ -140,7 +140,7 @@ def numbers_of(y: Any, outputs: NumberOutputs, name: str, owner: str) -> np.ndar
         `owner` the owner of the outputs.
     """
     numbers = number_columns(y, name)
-    outputs.check_columns(numbers.shape[1], _names(y), name, owner)
+    outputs.check_columns(numbers.shape[1], string_names(columns_of(y)), name, owner)
     return numbers
 
 
@@ -228,7 +228,6 @@ def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return lower + (upper - lower) / 2
 
 
-def _names(y: Any) -> list[str] | None:
-    """Return the names of the columns if all of them are strings, as scikit-learn names features; otherwise None."""
-    names = columns_of(y)
+def string_names(names: Sequence[Any] | None) -> list[str] | None:
+    """Return the names of columns if all of them are strings, as scikit-learn names features; otherwise None."""
     return [str(name) for name in names] if names and all(isinstance(name, str) for name in names) else None

@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 
 from sktl.exceptions import InvalidInputError
 
-from .target_columns import first_shown
+from .target_tables import check_column_names
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Outputs(ABC):
     def check_columns(self, n_columns: int, names: Sequence[Any] | None, name: str, owner: str) -> None:
         """Raise `InvalidInputError` if a table has other columns than the outputs.
 
-        Columns without names, or with the default names 0, 1, ..., here or there, are compared by their number alone.
+        Columns without names, here or there, are compared by their number alone.
 
         Parameters
         ----------
@@ -52,13 +52,7 @@ class Outputs(ABC):
             raise InvalidInputError(
                 f"{name} has {n_columns} columns, but {owner} has {len(self)}. Pass the same columns."
             )
-        known, given = self.names(), [*(names or ())]
-        are_positions = [*range(len(self))] in (known, given) and {*known} != {*given}
-        if given and known and not are_positions and given != known:
-            raise InvalidInputError(
-                f"{name} has the columns {first_shown(given)}, but {owner} has {first_shown(known)}. Pass the same "
-                "columns in the same order."
-            )
+        check_column_names(names, self.names(), name, owner)
 
     @abstractmethod
     def predict(self, outputs: np.ndarray) -> np.ndarray:

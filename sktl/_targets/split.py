@@ -14,6 +14,8 @@ from .base_targets import Targets
 
 Samples = TypeVar("Samples")
 Others = TypeVar("Others")
+# Fractions that are tried in place of one that cannot be held out.
+_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,19 @@ def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, 
     except ValueError as error:
         reason = str(error).rstrip(".")  # some of scikit-learn's messages end with a period
         which = " of nonzero weight" if len(rows) < len(targets) else ""
+        nearest = sorted(_FRACTIONS, key=lambda other: abs(other - fraction))
+        possible = next((other for other in nearest if _is_possible(counted, other, seed)), None)
+        another = "" if possible is None else f"validation_fraction={possible:g}, "
         raise InvalidParameterError(
             f"early_stopping=True cannot hold out validation_fraction={fraction:g} of {len(rows)} images{which}"
-            f"{counted.scarcity()}: {reason}. Pass X_val and y_val, another validation_fraction, or "
-            "early_stopping=False."
+            f"{counted.scarcity()}: {reason}. Pass X_val and y_val, {another}or early_stopping=False."
         ) from error
     return np.sort(rows[train]), np.sort(rows[held_out])
+
+
+def _is_possible(targets: Targets, fraction: float, seed: int) -> bool:
+    try:
+        targets.hold_out(fraction, seed)
+    except ValueError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from scipy.sparse import issparse
 from sktl._images.foreign_types import is_arrow
 from sktl.exceptions import InvalidInputError
 
-from .target_columns import as_cells, as_numbers, cell_of, shown
+from .target_columns import as_cells, as_numbers, cell_of, first_shown, shown
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,26 @@ def columns_of(y: Any) -> list[Any] | None:
     if is_frame(y):
         return list(y.columns)
     return list(y.column_names) if is_arrow(y) and hasattr(y, "column_names") else None
+
+
+def check_column_names(names: Sequence[Any] | None, known: Sequence[Any] | None, name: str, owner: str) -> None:
+    """Raise `InvalidInputError` if the columns of a table have other names than the known ones, or another order.
+
+    Without names, or with the default names 0, 1, ..., here or there, there is nothing to compare.
+
+    Parameters
+    ----------
+    names, known : sequence or None
+    name, owner : str
+        For the error: the name of the table, and the owner of the known names.
+    """
+    given, known = [*(names or ())], [*(known or ())]
+    are_positions = [*range(len(known))] in (known, given) and {*known} != {*given}
+    if given and known and not are_positions and given != known:
+        raise InvalidInputError(
+            f"{name} has the columns {first_shown(given)}, but {owner} has {first_shown(known)}. Pass the same columns "
+            "in the same order."
+        )
 
 
 def has_rows(y: Any, kind: str = "label", name: str = "y") -> bool:

@@ -77,6 +77,11 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
             "in a table.",
         ),
         ("y has the label 'None' for 3 images.", "There is the label 'None' for 3 images."),
+        ("Pass X_val and y_val, or early_stopping=False.", "Add images, or leave out --early-stopping."),
+        (
+            "Pass X_val and y_val, validation_fraction=0.2, or early_stopping=False.",
+            "Add images, or leave out --early-stopping.",
+        ),
         (
             "y_test has the columns 'p', 'r', but y has 'p', 'q'. Pass the same columns in the same order.",
             "The test images have the columns 'p', 'r', but the others have 'p', 'q'. Pass tables with the same "

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from backbones import stochastic_net
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import Bunch
 
 import sktl
-from sktl import PretrainedImageClassifier, PretrainedImageEncoder, cache_info
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, cache_info
 from sktl._head import penalty_selection
 from sktl.datasets import make_surface_defects
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 pytestmark = pytest.mark.all_penalties
 
+NOISE = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+CODES = np.arange(12) % 3
 SHARED = {"image_size": 32, "random_state": 0, "engine": "torch"}
 
 
@@ -179,6 +183,38 @@ def test_groups_are_not_split(defects):
         classifier().fit(defects.X, defects.y, groups=[1, 2, 3])
     with pytest.raises(InvalidInputError, match=r"groups\[1\] is a missing value"):
         classifier().fit(defects.X[:3], ["a", "b", "a"], groups=["a", None, "b"])
+
+
+ONE, ALIKE = "All training images are of one group", "None of the {} has training images of several groups"
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "params", "words"),
+    [
+        (CODES, CODES * 0, {}, f"{ONE}, .* feature_stages=1 and weight_decay=0.03 are used. .* fit without groups"),
+        (CODES, CODES, {}, f"{ALIKE.format('classes')}, .* Add images of the same classes from other groups"),
+        (CODES, CODES, {"weight_decay": 1.0}, f"{ALIKE.format('classes')}, .*, and feature_stages=1 is used"),
+        (CODES, CODES, {"feature_stages": 2}, f"{ALIKE.format('classes')}, .*, and weight_decay=0.03 is used"),
+        (np.eye(3, 2, dtype=int)[CODES], CODES, {}, ALIKE.format("labels")),
+        (CODES / 4, CODES * 0, {}, f"{ONE}, .* and weight_decay=0.03 are used"),
+    ],
+    ids=["one group", "groups are classes", "penalty given", "features given", "groups are labels", "numbers"],
+)
+def test_groups_that_cannot_be_held_out_are_said(y, groups, params, words):
+    kind = PretrainedImageRegressor if y.dtype == float else PretrainedImageClassifier
+    estimator = kind(backbone=stochastic_net, random_state=0, **params)
+    with pytest.warns(InputWarning, match=words):
+        estimator.fit(NOISE, y, groups=groups)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="(All|None)", category=InputWarning)
+        estimator.fit(NOISE, y, groups=np.arange(12) // 3)
+        estimator.set_params(feature_stages=1, weight_decay=1.0).fit(NOISE, y, groups=groups)  # nothing to choose
+
+
+def test_constant_numbers_are_not_blamed_on_groups():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        PretrainedImageRegressor(backbone=stochastic_net, random_state=0).fit(NOISE, np.ones(12), groups=CODES)
 
 
 def test_early_stopping_holds_out_whole_groups(defects):

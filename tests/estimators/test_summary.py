@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -22,7 +23,7 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._backbones.backbone import Backbone
 from sktl._estimators.summary import Fact, SummaryTable, caption_of, facts_of
-from sktl.exceptions import InvalidImageWarning
+from sktl.exceptions import InputWarning, InvalidImageWarning
 
 tables = pytest.mark.skipif(
     parse_version(sklearn.__version__) < parse_version("1.9"),
@@ -140,6 +141,18 @@ def test_attributes_that_are_named_are_there(tuned, y):
         for fact in facts_of(fitted):
             for name in fact.attribute.split(", "):
                 assert operator.attrgetter(name)(fitted) is not None
+
+
+def test_a_penalty_is_called_chosen_only_if_it_was():
+    def penalty(groups=None, **params):
+        clf = PretrainedImageClassifier(backbone=stochastic_net, random_state=0, **params)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # of the groups
+            return facts(clf.fit(X, Y, groups=groups))["Penalty"]
+
+    assert penalty().endswith(", chosen by cross-validation")
+    assert penalty(groups=Y) == "0.03, a default, because no held-out image could be scored"
+    assert penalty(weight_decay=0.5) == penalty(weight_decay=0.5, feature_stages=1) == "0.5"
 
 
 @pytest.mark.thorough

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 from backbones import Pixels
+from onnx_models import content
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
@@ -20,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 from sktl import (
@@ -34,12 +36,15 @@ from sktl._estimators.wrapped_estimators import (
     freezes_predictor,
     images_for,
     innermost,
+    number_names,
     own_estimators,
     parameter,
     predicts_labels,
     predicts_numbers,
+    samples_for,
 )
 from sktl.exceptions import InvalidInputError
+from sktl.runtime import OnnxClassifier, open_model
 
 X = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
 WRAPS = [
@@ -63,6 +68,33 @@ def test_it_is_known_what_an_estimator_predicts(wrap, kind, y, labels, numbers):
     estimator = wrap(kind(backbone=Pixels, random_state=0, optimizer="lbfgs", weight_decay=1.0)).fit(X, y)
     assert predicts_labels(estimator) is labels
     assert predicts_numbers(estimator) is numbers
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_the_names_of_numbers_are_those_that_predict_returns(wrap):
+    regressor = PretrainedImageRegressor(backbone=Pixels, random_state=0, weight_decay=1.0)
+    frame = pd.DataFrame({"left": np.arange(8.0), "right": np.arange(8.0) ** 2})
+    assert number_names(wrap(regressor).fit(X, frame)) == ["left", "right"]
+    assert number_names(wrap(regressor).fit(X, frame.to_numpy())) is None
+
+
+def test_names_that_a_scaler_gave_to_numbers_are_not_those_of_y():
+    regressor = PretrainedImageRegressor(backbone=Pixels, random_state=0, weight_decay=1.0)
+    scaled = TransformedTargetRegressor(regressor, transformer=StandardScaler().set_output(transform="pandas"))
+    scaled.fit(X, pd.DataFrame({"left": np.arange(8.0), "right": np.arange(8.0) ** 2}))
+    assert scaled.regressor_.output_names_.tolist() == ["x0", "x1"]
+    assert number_names(scaled) is None
+
+
+def test_exported_models_are_known():
+    regressor, tagger = (open_model(content(kind, names=("p", "q", "r"))) for kind in ("numbers", "labels"))
+    assert (predicts_numbers(regressor), number_names(regressor)) == (True, ["p", "q", "r"])
+    assert (predicts_numbers(tagger), predicts_labels(tagger)) == (False, True)
+
+
+def test_images_are_read_as_an_exported_model_reads_them():
+    model = OnnxClassifier(content(), image_reader=lambda source: np.full((4, 5), len(source), np.uint8))
+    assert (np.asarray(samples_for(model, [b"abc"])[0].read()) == 3).all()
 
 
 def test_of_other_estimators_it_is_not():

@@ -146,16 +146,26 @@ def test_titles_of_many_numbers_begin_with_the_largest_errors():
         (pd.DataFrame(np.eye(2), columns=["x", "y"]), None, ["x", "y"]),
         (pd.DataFrame(np.eye(2), columns=["x", "y"]), np.arange(2), ["x", "y"]),
         (pd.DataFrame(np.eye(2), columns=["x", "y"]), ["x", "y"], ["x", "y"]),
+        (pd.DataFrame(np.eye(2)), ["x", "y"], ["x", "y"]),
     ],
 )
 def test_names_are_those_of_the_estimator_or_of_the_data_frame(table, classes, names):
     assert LabelComparison.of(2, table, np.eye(2), classes).names.tolist() == names
+    numbers = np.eye(2) if isinstance(table, csr_array) else table  # numbers are never sparse
+    of_numbers = None if classes is None or not isinstance(classes, list) else classes
+    assert NumberComparison.of(2, numbers, np.eye(2), of_numbers).names.tolist() == names
 
 
-def test_columns_in_another_order_are_refused():
+@pytest.mark.parametrize("compare", [LabelComparison, NumberComparison])
+def test_columns_in_another_order_are_refused(compare):
     frame = pd.DataFrame(np.eye(2), columns=["y", "x"])
-    with pytest.raises(InvalidInputError, match=r"columns 'y', 'x', but the labels are 'x', 'y'\. Pass the same"):
-        LabelComparison.of(2, frame, np.eye(2), ["x", "y"])
+    with pytest.raises(InvalidInputError, match=r"columns 'y', 'x', but the estimator has 'x', 'y'\. Pass the same"):
+        compare.of(2, frame, np.eye(2), ["x", "y"])
+
+
+def test_a_single_number_of_another_name_is_refused():
+    with pytest.raises(InvalidInputError, match="y_true has the columns 'y', but the estimator has 'x'"):
+        NumberComparison.of(2, pd.DataFrame({"y": [1, 2]}), [1, 2], ["x"])
 
 
 @pytest.mark.parametrize(

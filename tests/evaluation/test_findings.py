@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from evaluations import of_classes, of_labels, of_numbers, report_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sktl._evaluation.class_figures import ClassFigures
-from sktl._evaluation.findings import about_classes, about_labels, about_numbers
+from sktl._evaluation.findings import about_classes, about_images, about_labels, about_numbers
 
 NAMES = [f"{letter * 5000}\n\u202e{letter}" for letter in "ABCDEFG"]
 
@@ -26,6 +28,21 @@ def test_messages_are_short_and_printable_whatever_names_are():
         assert len(finding.message) < 1000
         kinds.add(finding.kind)
     assert kinds >= {"unknown_class", "class_without_images", "few_images", "no_better_than_a_constant"}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=8))
+def test_each_image_that_lacks_a_value_is_in_one_finding(rows):
+    missing = np.array(rows)
+    findings = {finding.kind: finding for finding in about_images([], missing, "label", ["p", "q"])}
+    without, incomplete = (
+        findings[kind].positions if kind in findings else () for kind in ("no_label", "some_labels_missing")
+    )
+    assert without == tuple(np.flatnonzero(missing.all(axis=1)))
+    assert incomplete == tuple(np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1)))
+    if incomplete:
+        counts = missing[[*incomplete]].sum(axis=0)
+        words = findings["some_labels_missing"].message
+        assert [f"'{name}' ({n})" in words for name, n in zip("pq", counts, strict=True)] == (counts > 0).tolist()
 
 
 @pytest.mark.parametrize("of_names", [of_classes, of_labels])

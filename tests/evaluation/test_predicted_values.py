@@ -7,6 +7,7 @@ import pytest
 from backbones import small_conv_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx_models import content
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
@@ -15,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sktl import PretrainedImageClassifier
 from sktl._evaluation.predicted_values import class_answers, label_answers
 from sktl.exceptions import InvalidInputError
+from sktl.runtime import OnnxClassifier
 
 SEEDS = st.integers(0, 2**32 - 1)
 X = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
@@ -82,5 +84,16 @@ def test_our_classifiers_see_each_image_once(monkeypatch, wrap, several):
     passes = []
     monkeypatch.setattr(PretrainedImageClassifier, "_outputs", lambda *args: passes.append(1) or computed(*args))
     predicted = label_answers(model, X)[1] if several else model.classes_[class_answers(model, X)[1]]
+    np.testing.assert_array_equal(predicted, expected)
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_exported_classifiers_see_each_image_once(monkeypatch, kind):
+    model = OnnxClassifier(content(kind))
+    expected, computed = model.predict(X), OnnxClassifier._outputs
+    passes = []
+    monkeypatch.setattr(OnnxClassifier, "_outputs", lambda *args: passes.append(1) or computed(*args))
+    predicted = label_answers(model, X)[1] if kind == "labels" else model.classes_[class_answers(model, X)[1]]
     np.testing.assert_array_equal(predicted, expected)
     assert len(passes) == 1

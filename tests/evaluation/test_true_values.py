@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
-from sktl._evaluation.true_values import Truth, class_codes, class_codes_of_model, column_names
+from sktl._evaluation.true_values import Truth, class_codes, class_codes_of_model, column_names, missing_counts
 from sktl.exceptions import InvalidInputError
 
 
@@ -39,8 +39,32 @@ def test_missing_values_are_found(y):
     assert len(truth.array) == 2
 
 
+@pytest.mark.parametrize("as_table", [list, np.array, pd.DataFrame, lambda rows: pl.DataFrame(rows, orient="row")])
+def test_missing_values_of_each_column_are_known(as_table):
+    truth = Truth.of(as_table([[1.0, None], [None, None], [0.0, 1.0]]), 3)
+    assert truth.present.tolist() == [2]
+    assert truth.missing.tolist() == [[False, True], [True, True], [False, False]]
+
+
+def test_counts_of_missing_values_begin_with_the_largest_and_are_bounded():
+    missing = np.arange(8)[:, None] < np.arange(8)
+    assert missing_counts(missing, "abcdefgh") == "'h' (7), 'g' (6), 'f' (5), 'e' (4), 'd' (3), and 2 more"
+    assert missing_counts(missing[:, :2], "ab") == "'b' (1)"
+
+
+def test_if_each_image_lacks_a_value_the_columns_are_named():
+    with pytest.raises(
+        InvalidInputError, match=r"Of 3 images, values are missing in 'p' \(2\), 'q' \(1\)\. To evaluate"
+    ):
+        Truth.of(pd.DataFrame({"p": [1, None, None], "q": [None, 1, 0]}), 3)
+    with pytest.raises(InvalidInputError, match="y has no value: all are missing"):
+        Truth.of(np.full((3, 2), np.nan), 3)
+
+
 def test_tables_keep_the_names_of_their_columns():
     assert Truth.of(pd.DataFrame({"p": [1, 0], "q": [1, 1]}), 2).names() == ["p", "q"]
+    one = Truth.of(pd.DataFrame({"p": [1, 0]}), 2)
+    assert (one.names(), one.is_table) == (["p"], False)
     assert Truth.of(csr_matrix(np.eye(2)), 2).array.tolist() == [[1, 0], [0, 1]]
 
 

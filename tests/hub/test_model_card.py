@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,11 @@ def test_what_the_fit_knows_is_said(clf, stages, trained):
     assert re.search(f"trained: .*{trained}", text)
     cells = texts(parsed(card_of(clf)), "td_open")
     assert cells == ["cat", "6", "dog", "4", "owl", "2"]
+
+
+def test_a_card_says_how_to_install_sktl_as_the_documentation_does(clf):
+    (command,) = re.findall("pip install [^`]*", card_of(clf))
+    assert f"`{command}`" in (Path(__file__).parents[2] / "docs" / "installation.md").read_text(encoding="utf-8")
 
 
 def test_the_hub_reads_tags_licence_and_results(clf):

@@ -301,6 +301,16 @@ def test_numbers_are_shown_with_the_largest_errors_first(wrap, columns):
     assert [ax.get_title() for ax in again.plot().axes_] == [ax.get_title() for ax in display.axes_]
 
 
+def test_numbers_have_the_names_of_the_estimator():
+    frame = pd.DataFrame({"left": NUMBERS, "right": NUMBERS**2})
+    regressor = PretrainedImageRegressor(**TINY).fit(_images(12), frame)
+    for y in (frame, frame.to_numpy()):
+        display = PredictionsDisplay.from_estimator(regressor, _images(12), y, n_images=1)
+        assert display.names.tolist() == ["left", "right"]
+    with pytest.raises(InvalidInputError, match="columns 'right', 'left', but the estimator has 'left', 'right'"):
+        PredictionsDisplay.from_estimator(regressor, _images(12), frame[["right", "left"]])
+
+
 def test_a_display_of_labels_is_drawn_again_from_its_attributes():
     display = PredictionsDisplay.from_predictions(_images(12), TABLE, np.full((12, 3), 0.6), select="losses")
     again = PredictionsDisplay(**{name: value for name, value in vars(display).items() if not name.endswith("_")})

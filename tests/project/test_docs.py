@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shutil
@@ -124,6 +125,16 @@ def test_the_recipe_for_uncertain_images_answers_as_the_report_says(cut, n):
     assert answered.sum() == target.kept.n
     assert (namespace["answers"] == classes[codes]).sum() == target.kept.n_hits
     assert (namespace["answers"] == classes[predicted])[answered].all()
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+def test_thresholds_and_calibration_are_chosen_on_shuffled_folds(page):
+    """Images of a folder are sorted by class: if classes are joined to one, folds of consecutive images lack some."""
+    calls = [node for block in BLOCKS[page] for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    for call in calls:
+        if ast.unparse(call.func) in ("TunedThresholdClassifierCV", "CalibratedClassifierCV"):
+            (cv,) = (keyword.value for keyword in call.keywords if keyword.arg == "cv")
+            assert re.search(rf"^{ast.unparse(cv)} = .*shuffle=True", "\n".join(BLOCKS[page]), flags=re.MULTILINE)
 
 
 def test_there_is_no_code_that_the_test_above_overlooks():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_models
 import pandas as pd
 import pytest
 from backbones import small_conv_net
@@ -24,6 +25,7 @@ from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.typicality_figures import TypicalityFigures
 from sktl._reports.evaluation_heat import Maps
 from sktl.exceptions import InvalidImageError, InvalidInputError
+from sktl.runtime import open_model
 
 QUICK = {"backbone": small_conv_net, "engine": "torch", "random_state": 0, "max_epochs": 3}
 X = np.random.default_rng(0).integers(0, 256, (36, 16, 20, 3), np.uint8)
@@ -131,6 +133,21 @@ def test_numbers():
     assert "Mean absolute errors: mean " in report.summary()
 
 
+def test_numbers_of_other_columns_are_refused():
+    """As by `score`: they would be compared with the predictions of other numbers."""
+    two = pd.DataFrame({"left": NUMBERS, "right": 2 * NUMBERS})
+    regressor = PretrainedImageRegressor(**QUICK).fit(X[TRAIN], two[TRAIN])
+    search = GridSearchCV(regressor, {"weight_decay": [0.1]}, cv=2).fit(X[TRAIN], two[TRAIN])
+    for model, columns in ((regressor, ["right", "left"]), (regressor, ["left", "other"]), (search, ["right", "left"])):
+        y = two[TEST].set_axis(columns, axis=1)
+        with pytest.raises(InvalidInputError, match="y has the columns") as of_report:
+            evaluation_report(model, [b"?"] * 18, y)  # before the images are read
+        with pytest.raises(InvalidInputError) as of_score:
+            regressor.score(X[TEST], y)
+        assert str(of_report.value) == str(of_score.value)
+    assert evaluation_report(regressor, X[TEST], two[TEST].to_numpy()).figures.numbers == ("left", "right")
+
+
 def test_images_that_cannot_be_used_are_findings(clf):
     images, y = [*X[TEST]], Y[TEST].tolist()
     images[2], images[9] = b"<html>", None
@@ -147,6 +164,21 @@ def test_images_that_cannot_be_used_are_findings(clf):
     n_right = (clf.predict(X[TEST][rest]) == Y[TEST][rest]).sum()
     assert (report.figures.accuracy.n_hits, report.figures.accuracy.n) == (n_right, 15)
     assert sum(group.n for group in report.figures.of_groups) == 15
+
+
+@pytest.mark.parametrize("kind", ["labels", "numbers"])
+def test_images_with_some_values_are_said_to_lack_the_others(kind):
+    y = pd.DataFrame({"p": [0.0, 1, 0, 1, 1], "q": [1.0, 0, 0, 1, 0]})
+    predictor = Constant().fit(X, y) if kind == "labels" else DummyRegressor().fit(X[:5], y)
+    y.loc[1, "q"] = y.loc[[2, 3], "p"] = y.loc[3, "q"] = np.nan
+    report = evaluation_report(predictor, X[:5], y)
+    assert report.positions.tolist() == [0, 4]
+    assert finding(report, "no_label").positions == (3,)
+    assert finding(report, "some_labels_missing").positions == (1, 2)
+    assert finding(report, "some_labels_missing").message == (
+        f"For 2 images, values of some {kind} are missing: 'p' (1), 'q' (1). They are left out of all figures, also of "
+        f"the other {kind}."
+    )
 
 
 def test_images_without_a_value_are_not_read(clf):
@@ -246,6 +278,37 @@ def test_figures_are_of_what_predict_returns(threshold):
     for k, row in enumerate(figures.of_labels):
         assert row.recall.n_hits == (several.predict(images) * table[TEST])[:, k].sum()
         assert len(figures.missed(k, 18)) == row.recall.n - row.recall.n_hits
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "numbers"])
+@pytest.mark.parametrize("typicality", [False, True])
+def test_exported_models_are_evaluated_with_what_the_file_knows(kind, typicality, tmp_path):
+    card = {"facts": {"Network": "colors"}, "limits": ["Only colors."]}
+    model = open_model(onnx_models.content(kind, typicality, precision="int8", card=card))
+    y = {"classes": [*onnx_models.COLORS] * 6, "labels": np.eye(3, dtype=int)[np.arange(18) % 3]}
+    images, y = [*X[TEST]], y.get(kind, X[TEST].mean(axis=(1, 2)) / 64)
+    images[4] = b"?"
+    report = evaluation_report(model, images, y)
+    assert finding(report, "unreadable").positions == (4,)
+    assert kinds(report)[0] == "not_checked_for_training_images"
+    images.pop(4)
+    predicted = model.predict(images)
+    if kind == "classes":
+        predicted = [onnx_models.COLORS.index(color) for color in predicted]
+    np.testing.assert_array_equal(report.figures.y_pred, predicted)
+    if typicality:
+        np.testing.assert_array_equal(report.typicality.p_values, model.typicality(images))
+    else:
+        assert "exported without references" in report.typicality
+    assert [fact.value for fact in report.facts] == [type(model).__name__, "int8", "colors"]
+    assert report.limits == ("Only colors.",)
+    report.to_html(tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("card", [{}, {"facts": None, "limits": "x"}, {"facts": [1], "limits": {}}])
+def test_a_card_of_another_program_is_left_out(card):
+    report = evaluation_report(open_model(onnx_models.content(card=card)), X[:3], onnx_models.COLORS)
+    assert ([fact.name for fact in report.facts], report.limits) == (["Model", "Precision"], ())
 
 
 def test_trained_stages_have_no_typicality():
