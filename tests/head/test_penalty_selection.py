@@ -63,6 +63,15 @@ def test_repeated_images_are_chosen_for_like_images_of_more_weight():
     assert repeated.best() == weighted.best() == 0
 
 
+def test_nothing_is_chosen_if_only_one_class_can_be_held_out():
+    """Otherwise, the weakest penalty, with which the other class is never predicted, would be the best."""
+    codes = np.r_[np.zeros(20, dtype=int), 1]
+    features = RNG.normal(size=(21, 14)).astype(np.float32)
+    assert choose(features, codes).best() is None
+    assert choose(np.r_[features, features[-1:] + 1], np.r_[codes, 1]).best() is not None
+    assert choose(np.r_[features, features[:9] + 1], np.r_[codes, [2] * 9]).best() is not None
+
+
 def test_starting_from_extrapolated_layers_takes_fewer_evaluations(monkeypatch):
     rng, codes = np.random.default_rng(0), np.arange(300) % 3
     features = (rng.normal(size=(300, 40)) + rng.normal(size=(3, 40))[codes]).astype(np.float32)
