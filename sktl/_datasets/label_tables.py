@@ -19,6 +19,7 @@ from sktl._images.url_text import is_url, masked
 from sktl._targets.joined_labels import find_joined, separator_in
 from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.paths import shown, user_path, why_no_file
+from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
@@ -438,7 +439,7 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
     absent = [i for i, path in enumerate(paths) if not is_url(path) and not os.path.isfile(path)]
     if absent:
         cell, meant = cells[absent[0]], file_meant(paths[absent[0]])
-        hint = f" There is a file {shown(meant)}." if meant else ""
+        hint = f" There is a file {shown(meant)}. {resemblances([paths[absent[0]]], [meant])}".rstrip() if meant else ""
         others = listed([cells[i] for i in absent[1:]], _MOST_MISSING - 1)
         more = f" {len(absent) - 1} more of {len(table)} files are missing: {others}." if others else ""
         looked = f" (looked in {shown(os.path.abspath(folder))})"

@@ -187,7 +187,7 @@ def test_what_does_not_go_together_is_refused():
     X = _images(3)
     with pytest.raises(InvalidInputError, match=r"labels have shape \(2,\)"):
         PredictionsDisplay.from_predictions(X, ["a", "b"], np.eye(3)[:, :2])
-    with pytest.raises(InvalidInputError, match="y_true has labels that the estimator does not have: 'z'"):
+    with pytest.raises(InvalidInputError, match=r"the estimator does not have: 'z'\. Pass labels as in fit, or"):
         PredictionsDisplay.from_predictions(X, ["ant", "bee", "z"], np.eye(3), classes=CLASSES)
     with pytest.raises(InvalidInputError, match=r"must be \(3, 2\)"):
         PredictionsDisplay.from_predictions(X, ["ant", "bee", "bee"], np.eye(3))
