@@ -28,7 +28,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .display_thumbnails import read_pictures
-from .drawing import WRONG, axes_grid, check_task, letters_across, picture_cell, show_picture
+from .drawing import axes_grid, check_task, letters_across, picture_cell, show_picture, wrong_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -306,9 +306,9 @@ class PredictionsDisplay:
         letters = letters_across(ax, self.axes_)
         for i, pixels in enumerate(self.images):
             show_picture(self.axes_[i], pixels)
-            # Words of the title also show without color what is wrong.
-            colour = WRONG if compared.is_wrong(i) else "black"
-            self.axes_[i].set_title(compared.title(i, letters), color=colour, fontsize="small", parse_math=False)
+            title = self.axes_[i].set_title(compared.title(i, letters), fontsize="small", parse_math=False)
+            if compared.is_wrong(i):  # words of the title also say this, without color
+                title.set_color(wrong_colour(self.axes_[i]))
         if not self.images:
             self.axes_[0].set_axis_off()
             nothing = "no wrong prediction" if self.select == "errors" else "no image"

@@ -253,6 +253,7 @@ class SaliencyDisplay:
     def _draw_colorbar(self, shades: np.ndarray) -> Any:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import ListedColormap
+        from matplotlib.transforms import offset_copy
 
         # Blended with white, because a color bar does not show transparency.
         on_white = ListedColormap(shades[:, :3] * shades[:, 3:] + 1 - shades[:, 3:])
@@ -260,7 +261,10 @@ class SaliencyDisplay:
         parent = self.axes_[0].get_figure(root=False)
         bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
         bar.ax.set_yticklabels(["none", "most"])
-        bar.set_label("support for the class" if self.numbers is None else "raises the number", labelpad=-30)
+        bar.set_label("support for the class" if self.numbers is None else "raises the number")
+        # Beside the bar, between its two tick labels, whatever their font.
+        beside = offset_copy(bar.ax.transAxes, self.figure_, x=5, units="points")
+        bar.ax.yaxis.set_label_coords(1, 0.5, transform=beside)
         return bar
 
     def _title(self, i: int, letters: int) -> str:

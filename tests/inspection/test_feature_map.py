@@ -109,8 +109,8 @@ def test_thumbnails_do_not_cover_each_other():
     assert display.shown_[0] == 0
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     frames = [mpl.colors.to_hex(artist.patch.get_edgecolor()).upper() for artist in display.ax_.artists]
-    assert frames == [style(y[i])[0] for i in display.shown_]
-    assert [line.get_marker() for line in display.ax_.lines] == [style(y[i])[1] for i in display.shown_]
+    assert frames == [style(y[i], display.ax_)[0] for i in display.shown_]
+    assert [line.get_marker() for line in display.ax_.lines] == [style(y[i], display.ax_)[1] for i in display.shown_]
 
 
 @pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors", "fc"])

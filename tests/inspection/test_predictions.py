@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from sktl import (
@@ -36,8 +37,6 @@ CLASSES = np.array(["ant", "bee", "cat"])
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield
-    import matplotlib.pyplot as plt
-
     plt.close("all")
 
 
@@ -174,6 +173,12 @@ def test_titles_say_what_is_right_and_what_is_not():
     assert second.endswith("… (30 %)")
     assert display.axes_[0].title.get_color() != display.axes_[1].title.get_color()
     display.figure_.canvas.draw()
+
+
+def test_titles_of_right_predictions_have_the_color_of_the_style():
+    with plt.style.context("dark_background"):
+        display = PredictionsDisplay.from_predictions(_images(3), CLASSES, np.eye(3))
+        assert {ax.title.get_color() for ax in display.axes_} == {plt.rcParams["text.color"]}
 
 
 def test_without_errors_it_says_so():
