@@ -11,6 +11,7 @@ PHRASES = {
     "pass str(x).strip('\\'\"')": "leave them out",
     "expanded; pass the files that glob.glob(x) returns": "expanded within quotes; leave out the quotes",
     "pass str(x).replace('\\\\', '/')": "write / instead of \\",
+    "pass the path of the file on this system": "use its path on this system",
     "pass it as os.listdir returns it": "write it as the system lists it",
     "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",
     ", or set PIL.Image.MAX_IMAGE_PIXELS if you trust its source": "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import ntpath
 import os
 import re
 import unicodedata
@@ -39,7 +40,15 @@ def why_missing(path: str) -> str:
         forms = [form for form in _FORMS if unicodedata.normalize(form, path) == found]
         remedy = f'pass unicodedata.normalize("{forms[0]}", str(x))' if forms else "pass it as os.listdir returns it"
         return f"no such file: its name is in another Unicode form; {remedy}"
+    if _is_of_windows(path):
+        return "no such file: it is a path of Windows; pass the path of the file on this system"
     return "no such file" if os.path.dirname(path) else NO_BARE_FILE
+
+
+def _is_of_windows(path: str) -> bool:
+    """Return True if a path is a full path of Windows and this system is another."""
+    drive, rest = ntpath.splitdrive(path)
+    return os.sep == "/" and drive != "" and "/" not in drive and rest.startswith(("\\", "/"))
 
 
 def file_meant(path: str) -> str | None:

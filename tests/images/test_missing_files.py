@@ -34,6 +34,14 @@ def test_quotes_around_the_path_of_a_file_are_pointed_out_with_a_remedy_that_wor
     assert why_missing(f"{quote}{tmp_path / 'b.jpg'}{quote}") == "no such file"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, these are paths of this system")
+@pytest.mark.parametrize("path", ["C:\\Users\\Ann\\x.jpg", "c:/x.jpg", "\\\\server\\photos\\x.jpg"])
+def test_a_full_path_of_windows_is_not_advised_to_be_completed(path):
+    assert why_missing(path) == "no such file: it is a path of Windows; pass the path of the file on this system"
+    for other in ("//server/photos/x.jpg", "a:b.jpg", "C:", "Users\\x.jpg", "/C:/x.jpg"):
+        assert why_missing(other) in ("no such file", "no such file in the working folder")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere take such names for one")
 @given(forms=st.lists(st.sampled_from(["NFC", "NFD"]), min_size=2, max_size=2), asked=st.sampled_from(["NFC", "NFD"]))
 def test_a_file_whose_names_are_in_other_forms_of_unicode_is_found_with_a_remedy_that_works(
