@@ -59,9 +59,10 @@ def plot_issues(
         raise InvalidParameterError("The audit has no such finding with an image, so there is nothing to plot.")
     pictures = [_picture(samples, issue) for issue in chosen]
     figure, axes = axes_grid(ax, len(chosen), n_columns, picture_cell(pictures, _LINES))
-    width = letters_across(ax, axes)
-    for cell, issue, pixels in zip(axes, chosen, pictures, strict=True):
+    for cell, pixels in zip(axes, pictures, strict=True):
         show_picture(cell, pixels)
+    width = letters_across(ax, axes)
+    for cell, issue in zip(axes, chosen, strict=True):
         cell.set_title(_title(issue, width), fontsize="small", parse_math=False)
     return AuditDisplay(figure, axes)
 

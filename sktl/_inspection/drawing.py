@@ -74,11 +74,18 @@ def font_scale() -> float:
 
 
 def letters_across(ax: Any, axes: np.ndarray) -> int:
-    """Return how many small letters fit into the width of axes, in a new figure (`ax` is None) or the user's."""
+    """Return how many small letters fit into the width of axes, in a new figure (`ax` is None) or the user's.
+
+    Call it after the images are drawn: ticks take room, and a layout engine moves axes when the figure is drawn.
+    """
     if ax is None:
         return _LETTERS_OF_A_CELL
     first = axes.flat[0]
-    inches = first.bbox.width / first.get_figure(root=True).dpi
+    figure = first.get_figure(root=True)
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+    # The place of the axes in the layout, of which an image may fill a part only.
+    inches = first.get_position(original=True).width * first.figure.bbox.width / figure.dpi
     return int(np.clip(inches / _INCHES_PER_LETTER / font_scale(), 10, 2 * _LETTERS_OF_A_CELL))
 
 

@@ -303,9 +303,10 @@ class PredictionsDisplay:
         compared = self._compared()
         n = max(1, len(self.images))
         self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, compared.n_lines()))
-        letters = letters_across(ax, self.axes_)
         for i, pixels in enumerate(self.images):
             show_picture(self.axes_[i], pixels)
+        letters = letters_across(ax, self.axes_)
+        for i in range(len(self.images)):
             title = self.axes_[i].set_title(compared.title(i, letters), fontsize="small", parse_math=False)
             if compared.is_wrong(i):  # words of the title also say this, without color
                 title.set_color(wrong_colour(self.axes_[i]))

@@ -242,12 +242,13 @@ class SaliencyDisplay:
         colours = ListedColormap(shades, name="saliency", bad=(1, 1, 1, 0.65))
         n = len(self.images)
         self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, 3), beside=1.0 * colorbar)
-        letters = letters_across(ax, self.axes_)
         for i, axes in enumerate(self.axes_):
             show_picture(axes, self.images[i])
             _draw_heat(axes, self.heats[i], colours)
-            axes.set_title(self._title(i, letters), fontsize="small", parse_math=False)
         self.colorbar_ = self._draw_colorbar(shades) if colorbar else None
+        letters = letters_across(ax, self.axes_)
+        for i, axes in enumerate(self.axes_):
+            axes.set_title(self._title(i, letters), fontsize="small", parse_math=False)
         return self
 
     def _draw_colorbar(self, shades: np.ndarray) -> Any:

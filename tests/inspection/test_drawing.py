@@ -82,6 +82,14 @@ def test_a_new_figure_has_room_for_its_letters_and_axes_get_as_many_as_fit(size)
         assert text.get_window_extent().width < ax.bbox.width
 
 
+def test_titles_in_the_figure_of_a_user_use_the_room_that_its_layout_leaves():
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subfigures(1, 2)[0].subplots(1, 2)
+    for ax in axes:
+        show_picture(ax, np.zeros((9, 3, 3), np.uint8))
+    assert 15 <= letters_across(axes, axes) <= 1.5 / 0.075
+
+
 def test_images_on_axes_with_shared_limits_are_not_cropped():
     figure = Figure()
     axes, shapes = figure.subplots(1, 3, sharex=True, sharey=True), [(39, 24, 3), (21, 51, 3), (90, 9, 3)]
