@@ -19,7 +19,7 @@ from sktl._utils.short_text import fitted
 from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .display_thumbnails import read_pictures
+from .display_thumbnails import Pictures
 from .drawing import axes_grid, check_task, font_scale, legend_beside, legend_size, style, styled
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class FeatureMapDisplay:
     y : array-like of shape (n_samples,), default=None
         Labels, shown by color and marker. The first 104 classes have different pairs of color and marker. With
         `task="regression"`, numbers, shown on a color scale.
-    thumbnails : list of ndarray of shape (H, W, 3), default=None
-        Images to show instead of points, uint8.
+    thumbnails : sequence of ndarray of shape (H, W, 3), default=None
+        Images to show instead of points, uint8. `from_estimator` reads each image when it is first shown or accessed.
     axis_names : (str, str), default=("", "")
         Names of the two axes.
     task : {"classification", "regression"}, default="classification"
@@ -180,9 +180,7 @@ class FeatureMapDisplay:
         features = np.asarray(estimator.transform(X))
         _values_of(len(features), y, task)
         coordinates, names = _principal(features) if projection == "pca" else _projected(projection, features, y)
-        pictures = None
-        if thumbnails:
-            pictures = read_pictures(samples_for(estimator, X, image_shape), range(len(features)), _SIDE)
+        pictures = Pictures(samples_for(estimator, X, image_shape), _SIDE) if thumbnails else None
         display = cls(coordinates, y=y, thumbnails=pictures, axis_names=names, task=task)
         return display.plot(ax=ax, scatter_kw=scatter_kw)
 
