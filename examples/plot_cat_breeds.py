@@ -22,7 +22,7 @@ import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, top_k_accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from sktl import PretrainedImageClassifier
+from sktl import PredictionsDisplay, PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_cats
 
 # %%
@@ -74,12 +74,8 @@ display.plot(ax=ax, cmap="cividis", xticks_rotation=40, colorbar=False)
 ax.set_xticks(ax.get_xticks(), ax.get_xticklabels(), ha="right")
 ax.set_title(f"{len(labels)} images, {errors} errors")
 
-wrong = np.flatnonzero(predicted != labels)
-surest = wrong[probabilities[wrong].max(axis=1).argsort()[::-1]][:6]
-for ax, i in zip(below.subplots(2, 3).flat, [*surest, *[None] * 6], strict=False):
-    ax.axis("off")
-    if i is not None:
-        ax.imshow(plt.imread(images[i]) if folder else images[i])
-        ax.set_title(f"said {predicted[i]}\nis {labels[i]}", fontsize=9)
+PredictionsDisplay.from_predictions(
+    images, labels, probabilities, classes=classes, select="errors", n_images=6, ax=below.subplots(2, 3)
+)
 figure.savefig("cat_breeds.png", dpi=120)
 print("confusion matrix drawn in cat_breeds.png")

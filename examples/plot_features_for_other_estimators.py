@@ -18,6 +18,7 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image, ImageOps
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -83,12 +84,19 @@ clusters = KMeans(len(np.unique(labels)), n_init=10, random_state=0).fit_predict
 print(f"agreement of clusters and classes (adjusted Rand index): {adjusted_rand_score(labels, clusters):.2f}")
 
 # %%
-# Each row shows an image on the left, followed by the most similar images.
+# Each row shows an image on the left, followed by the most similar images. Files are shown upright and in RGB, as the
+# encoder reads them.
+
+
+def opened(image):
+    """Return an image for imshow."""
+    return ImageOps.exif_transpose(Image.open(image)).convert("RGB") if folder else image
+
 
 figure, axes = plt.subplots(len(asked), 5, figsize=(5.5, 1.35 * len(asked)), layout="constrained")
 for row, indices in zip(axes, found[:, :5], strict=True):
     for column, (ax, i) in enumerate(zip(row, indices, strict=True)):
-        ax.imshow(plt.imread(images[i]) if folder else images[i], cmap="gray")
+        ax.imshow(opened(images[i]), cmap="gray")
         ax.set_title(f"{labels[i]}", fontsize=10, color="black" if labels[i] == labels[indices[0]] else "crimson")
         ax.set_xticks([])
         ax.set_yticks([])

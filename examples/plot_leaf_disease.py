@@ -27,7 +27,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_score
 
-from sktl import PretrainedImageClassifier
+from sktl import PredictionsDisplay, PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_leaves
 
 # %%
@@ -102,15 +102,9 @@ if len(wrong):
     print(f"of {len(wrong)} errors, {(probabilities[wrong].max(axis=1) > 0.9).sum()} with a probability above 0.9")
 rows = [*order[:6], *np.flatnonzero(said == truth)[:3]]
 figure, axes = plt.subplots(3, 3, figsize=(5.5, 6.6), layout="constrained")
-for ax in axes.flat:
-    ax.axis("off")
-for ax, i in zip(axes.flat, rows, strict=False):
-    ax.imshow(plt.imread(shown[i]) if folder else shown[i])
-    right = said[i] == truth[i]
-    ax.set_title(
-        f"{said[i]} ({probabilities[i].max():.2f})" + ("" if right else f"\nis {truth[i]}"),
-        color="black" if right else "crimson", fontsize=9,
-    )  # fmt: skip
+PredictionsDisplay.from_predictions(
+    [shown[i] for i in rows], truth[rows], probabilities[rows], classes=table.classes_, n_images=9, ax=axes
+)
 figure.suptitle("What a classifier from the table says of other photos")
 figure.savefig("leaf_disease.png", dpi=120)
 print("leaves drawn in leaf_disease.png")

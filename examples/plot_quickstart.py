@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sktl import PretrainedImageClassifier
+from sktl import PredictionsDisplay, PretrainedImageClassifier
 from sktl.datasets import load_image_folder
 
 # %%
@@ -59,15 +59,10 @@ clf.set_params(lr=3e-3, verbose=0).fit(train_images, train_labels)
 print(f"time of a second fit, with another learning rate: {time.perf_counter() - done:.1f} s")
 
 # %%
-# Look at some predictions. Wrong predictions are red and show the correct class.
+# Look at some predictions with their probabilities. Wrong predictions are red and also show the correct class.
 
 figure, axes = plt.subplots(4, 4, figsize=(5.5, 6.6), layout="constrained")
-for ax, image, label, guess in zip(axes.flat, test_images, test_labels, predicted, strict=False):
-    ax.imshow(plt.imread(image) if folder else image, cmap="gray")
-    right = guess == label
-    ax.set_title(f"{guess}" if right else f"{guess},\nis {label}", color="black" if right else "crimson", fontsize=10)
-for ax in axes.flat:
-    ax.axis("off")
+PredictionsDisplay.from_estimator(clf, test_images, test_labels, n_images=16, random_state=0, ax=axes)
 figure.suptitle(f"Predictions for held-out images (accuracy {accuracy:.1%})")
 figure.savefig("quickstart.png", dpi=120)
 print("predictions drawn in quickstart.png")

@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.metrics import classification_report, recall_score
 from sklearn.model_selection import train_test_split
 
-from sktl import PretrainedImageClassifier
+from sktl import PredictionsDisplay, PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_surface_defects
 
 # %%
@@ -84,11 +84,9 @@ ax.set(xlabel="training images of each class", ylabel="defects found (%)", ylim=
 ax.grid(alpha=0.3)
 ax.legend(loc="lower right")
 ax.set_title("Which defect needs more samples?")
-missed = np.flatnonzero(predicted != test_labels)[:6]
-for ax, i in zip(below.subplots(2, 3).flat, [*missed, *[None] * 6], strict=False):
-    ax.axis("off")
-    if i is not None:
-        ax.imshow(plt.imread(test_images[i]) if folder else test_images[i], cmap="gray", vmin=0, vmax=255)
-        ax.set_title(f"{test_labels[i]}\ntaken for {predicted[i]}", fontsize=9)
+PredictionsDisplay.from_predictions(
+    test_images, test_labels, clf.predict_proba(test_images), classes=clf.classes_, select="errors", n_images=6,
+    ax=below.subplots(2, 3),
+)  # fmt: skip
 figure.savefig("surface_defects.png", dpi=120)
 print("curves drawn in surface_defects.png")

@@ -102,7 +102,8 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     -----
     The images are in the order of their classes. Folds without shuffling, such as those of ``KFold(3)``, would test
     classes that they did not train on, and have an accuracy of 0. Use ``cv=3``, which is stratified for classifiers,
-    or ``KFold(3, shuffle=True)``. If `y` joins several classes, use ``StratifiedKFold(3, shuffle=True)``.
+    or ``KFold(3, shuffle=True)``. If `y` joins several classes, use ``StratifiedKFold(3, shuffle=True)``. Pass
+    ``shuffle=True`` to scikit-learn's ``learning_curve``, too.
 
     Examples
     --------

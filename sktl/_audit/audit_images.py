@@ -23,6 +23,7 @@ from sktl._targets.sample_groups import joined_groups
 from sktl._targets.sample_weights import check_groups
 from sktl._training.json_values import plain
 from sktl._utils.settings_isolation import isolated
+from sktl._utils.similar_names import resemblances
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
@@ -392,12 +393,13 @@ class _Checks:
         assert given is not None
         numbers = self.usable.numbers[test]
         given = given.take(numbers - self.usable.n_train)
-        learned = np.tile(model.learned, (len(test), 1))
+        learned, why = np.tile(model.learned, (len(test), 1)), "No training image has their labels."
         if isinstance(targets, ClassTargets) and isinstance(given, ClassTargets):
+            why = f"{why} {resemblances(given.classes.tolist(), targets.classes.tolist())}".rstrip()
             given, known = among(given, targets.classes)
             learned &= known[:, None]
         values = model.predict(test)
-        yield from unjudged(are_judged(given, values, learned), "No training image has their labels.", "test images")
+        yield from unjudged(are_judged(given, values, learned), why, "test images")
         yield from label_issues(given, values, learned, numbers, self.given.subjects, model.spread)
 
     def _unlike_the_rest(self, memberships: np.ndarray) -> Iterator[Issue]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from sktl.exceptions import InvalidParameterError
 
 from .issues import KINDS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _Parts: TypeAlias = Mapping[str, Sequence[Sample]]
 
 _SIDE = 256
@@ -26,8 +30,27 @@ _GAP = 8
 _LINES = 3
 
 
-def plot_issues(issues: np.ndarray, samples: _Parts, kind: str | None, n_images: int, n_columns: int, ax: Any) -> Any:
-    """Return a figure with the findings; see `ImageAudit.plot`."""
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditDisplay:
+    """Findings of an audit, drawn as images.
+
+    It is not the figure itself, which a notebook would show twice: as a new figure and as the result of the cell.
+
+    Parameters
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : ndarray of matplotlib Axes of shape (n_findings,)
+        Axes of each finding.
+    """
+
+    figure_: Figure
+    axes_: np.ndarray
+
+
+def plot_issues(
+    issues: np.ndarray, samples: _Parts, kind: str | None, n_images: int, n_columns: int, ax: Any
+) -> AuditDisplay:
+    """Draw the findings; see `ImageAudit.plot`."""
     if kind is not None and kind not in KINDS:
         raise InvalidParameterError(f"kind={shown(kind)} must be None or one of {', '.join(map(shown, KINDS))}.")
     check_count(n_images, "n_images")
@@ -36,11 +59,12 @@ def plot_issues(issues: np.ndarray, samples: _Parts, kind: str | None, n_images:
         raise InvalidParameterError("The audit has no such finding with an image, so there is nothing to plot.")
     pictures = [_picture(samples, issue) for issue in chosen]
     figure, axes = axes_grid(ax, len(chosen), n_columns, picture_cell(pictures, _LINES))
-    width = letters_across(ax, axes)
-    for cell, issue, pixels in zip(axes, chosen, pictures, strict=True):
+    for cell, pixels in zip(axes, pictures, strict=True):
         show_picture(cell, pixels)
+    width = letters_across(ax, axes)
+    for cell, issue in zip(axes, chosen, strict=True):
         cell.set_title(_title(issue, width), fontsize="small", parse_math=False)
-    return figure
+    return AuditDisplay(figure, axes)
 
 
 def _in_turns(issues: np.ndarray, kind: str | None) -> list[np.void]:

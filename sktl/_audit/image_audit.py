@@ -15,7 +15,7 @@ from sktl._utils.optional import require
 from sktl._utils.paths import in_utf8
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
-from .drawing import plot_issues
+from .drawing import AuditDisplay, plot_issues
 from .summary import summary
 
 
@@ -131,7 +131,7 @@ class ImageAudit:
                 raise error from None
         return library.DataFrame(columns)
 
-    def plot(self, *, kind: str | None = None, n_images: int = 12, n_columns: int = 4, ax: Any = None) -> Any:
+    def plot(self, *, kind: str | None = None, n_images: int = 12, n_columns: int = 4, ax: Any = None) -> AuditDisplay:
         """Show the most important findings as a grid of images; copies are shown side by side.
 
         Parameters
@@ -147,8 +147,8 @@ class ImageAudit:
 
         Returns
         -------
-        figure : matplotlib.figure.Figure
-            Figure with one cell for each finding.
+        display : object
+            With the attributes `figure_`, the matplotlib Figure, and `axes_`, an ndarray with the Axes of each finding.
 
         Raises
         ------

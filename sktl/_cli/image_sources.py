@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sktl
 from sktl._utils.short_text import fitted
+from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
 from .command_messages import shown
@@ -179,16 +180,7 @@ def listed(names: Sequence[Any]) -> str:
 
 def resembling(names: Sequence[Any], known: Sequence[str]) -> str:
     """Return a sentence about names that look like classes of a model but differ; empty if there are none."""
-    from sktl._datasets.folder_layouts import look_alikes  # imports Pillow, which would delay help
-
-    pairs = [f"{_quoted(name)} looks like {_quoted(other)}" for name, other in look_alikes(map(str, names), known)]
-    more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []
-    return f"{', '.join([*pairs[:_LISTED], *more])}. Rename the classes as in the model." if pairs else ""
-
-
-def _quoted(name: str) -> str:
-    """Return a name in quotes with escapes, which shows white space and characters that look the same."""
-    return ascii(fitted(name, WIDTH))
+    return resemblances(map(str, names), known, "Rename the classes as in the model.")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sktl._utils.paths import kept_path, shown
+from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
@@ -117,7 +118,7 @@ def warn_of_new_classes(root: Path, classes: dict[str, Sequence[str]]) -> None:
         if new := [name for name in names if name not in classes["train"]]:
             warn(
                 f"The part {part} of {shown(str(root))} has classes without training images: {listed(new)}. A "
-                "classifier never predicts them.",
+                f"classifier never predicts them. {resemblances(new, classes['train'])}".rstrip(),
                 ImageFolderWarning,
             )
 

@@ -1,14 +1,13 @@
-"""Subfolders that are not classes, such as the parts of a dataset, and classes whose names look the same."""
+"""Subfolders that are not classes, such as the parts of a dataset, and checks of the names of classes."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sktl._utils.paths import kept_path, shown
+from sktl._utils.similar_names import as_read, as_seen, escaped_groups, groups_alike
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
@@ -20,10 +19,6 @@ _NOTES = {
     "labels", "label", "annotations", "annotation", "annots", "masks", "mask", "imagesets", "segmentationclass",
     "segmentationobject", "ground_truth", "groundtruth", "gt",
 }  # fmt: skip
-# Characters without a shape outside the Unicode categories Cf and Cc: joiners, fillers, variation selectors, tags.
-_SHAPELESS = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
-)
 _LISTED = 5
 # A dataset has few parts, and often more classes.
 _MOST_PARTS = 4
@@ -203,53 +198,16 @@ def check_names(
     be two classes. `place` begins the messages and `remedy` ends them.
     """
     names = list(names)
-    if same := _alike(names, _as_seen):
-        raise InvalidInputError(f"{place} that look the same: {_escaped(same)}. Rename one, or {remedy}.")
+    if same := groups_alike(names, as_seen):
+        raise InvalidInputError(f"{place} that look the same: {escaped_groups(same)}. Rename one, or {remedy}.")
     if padded := [name for name in names if name != name.strip()]:
         warn(
             f"{place} that begin or end with white space, which is a part of the class: {listed(padded)}. Rename them.",
             ImageFolderWarning,
         )
-    if similar := _alike(names, _as_read):
+    if similar := groups_alike(names, as_read):
         warn(
-            f"{place} that look nearly the same, but are different classes: {_escaped(similar)}. If they are one "
+            f"{place} that look nearly the same, but are different classes: {escaped_groups(similar)}. If they are one "
             f"class, {remedy}.",
             ImageFolderWarning,
         )
-
-
-def look_alikes(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs of a name and one of the others that look the same, or nearly the same, and differ."""
-    others = list(others)
-    as_read, as_seen = ({key(other): other for other in others} for key in (_as_read, _as_seen))
-    pairs = [(name, as_seen.get(_as_seen(name), as_read.get(_as_read(name), name))) for name in names]
-    return [(name, other) for name, other in pairs if name != other]
-
-
-def _alike(names: Sequence[str], key: Callable[[str], str]) -> list[list[str]]:
-    """Return the groups of names that share a key."""
-    groups = defaultdict(list)
-    for name in names:
-        groups[key(name)].append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _as_seen(name: str) -> str:
-    # Normalized last, because a character without a shape may separate a letter from its accent.
-    return " ".join(unicodedata.normalize("NFC", "".join(filter(_has_shape, name))).split())
-
-
-def _has_shape(character: str) -> bool:
-    """Return True if a character has a shape or is white space."""
-    return character.isspace() or not (unicodedata.category(character) in ("Cf", "Cc") or _SHAPELESS.match(character))
-
-
-def _as_read(name: str) -> str:
-    dashes = "".join("-" if unicodedata.category(c) == "Pd" else c for c in _as_seen(name))
-    return unicodedata.normalize("NFKC", dashes).casefold()
-
-
-def _escaped(groups: Sequence[Sequence[str]]) -> str:
-    """Return groups of names with escapes instead of non-ASCII characters, which shows how the names differ."""
-    more = [f"and {len(groups) - _LISTED} more"] if len(groups) > _LISTED else []
-    return ", ".join([*(" and ".join(ascii(name) for name in group[:2]) for group in groups[:_LISTED]), *more])

@@ -19,6 +19,7 @@ from sktl._images.url_text import is_url, masked
 from sktl._targets.joined_labels import find_joined, separator_in
 from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.paths import shown, user_path, why_no_file
+from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
@@ -437,8 +438,7 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
     paths = [cell if is_url(cell) else os.path.join(folder, user_path(cell)) for cell in cells]
     absent = [i for i, path in enumerate(paths) if not is_url(path) and not os.path.isfile(path)]
     if absent:
-        cell, meant = cells[absent[0]], file_meant(paths[absent[0]])
-        hint = f" There is a file {shown(meant)}." if meant else ""
+        cell, hint = cells[absent[0]], _file_meant(cells[absent[0]], paths[absent[0]])
         others = listed([cells[i] for i in absent[1:]], _MOST_MISSING - 1)
         more = f" {len(absent) - 1} more of {len(table)} files are missing: {others}." if others else ""
         looked = f" (looked in {shown(os.path.abspath(folder))})"
@@ -451,6 +451,14 @@ def located(table: LabelTable, column: str, folder: str) -> list[str]:
             f"{shown(cell)} in {table.place(absent[0], column)}, is not a file{looked}.{more}{hint} {remedy}"
         )
     return paths
+
+
+def _file_meant(cell: str, path: str) -> str:
+    """Return a sentence about the file that a cell was probably meant for, and how their names differ, if they do."""
+    meant = file_meant(path)
+    if meant is None:
+        return ""
+    return f" There is a file {shown(meant)}. {resemblances([cell], [meant[len(path) - len(cell) :]])}".rstrip()
 
 
 def without_repeats(table: LabelTable, paths: Sequence[str], target: np.ndarray) -> np.ndarray:

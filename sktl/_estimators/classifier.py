@@ -20,7 +20,7 @@ from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets, check_classes
 from sktl._targets.label_targets import LabelTargets, check_indicator, indicator_of
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
-from sktl._targets.target_columns import check_labels
+from sktl._targets.target_columns import check_labels, warn_of_unknown_labels
 from sktl._targets.target_tables import is_table
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks
@@ -662,6 +662,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         -------
         score : float
             Accuracy, in [0, 1].
+
+        Warns
+        -----
+        InputWarning
+            If labels are not classes of the model, but look like them. Their images count as wrong.
         """
         return float(super().score(X, self._true_values(y), sample_weight))
 
@@ -669,7 +674,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         meaning = self._meaning
         if isinstance(meaning, LabelOutputs):
             return indicator_of(y, meaning, "y", "the estimator").astype(np.int64)
-        return check_labels(y, warns=False)  # as scikit-learn's `score`
+        labels = check_labels(y, warns=False)  # as scikit-learn's `score`
+        warn_of_unknown_labels(labels, self.classes_)
+        return labels
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

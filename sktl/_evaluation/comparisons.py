@@ -93,7 +93,7 @@ class ClassComparison(Comparison):
         _check_shape(
             proba, n_images, len(classes), "classes", "Pass classes=estimator.classes_ if a class has no images."
         )
-        remedy = "Pass classes=estimator.classes_, or leave these images out"
+        remedy = "Pass labels as in fit, or leave these images out"
         codes = codes_of(labels.tolist(), classes, "y_true", "the estimator", remedy)
         predicted, rows = proba.argmax(axis=1) if predicted is None else predicted, np.arange(n_images)
         return cls(classes[codes], classes[predicted], proba[rows, codes], proba[rows, predicted])

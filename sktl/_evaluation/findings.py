@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sktl._targets.target_columns import first_shown, shown
+from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures
@@ -93,8 +94,9 @@ def about_classes(figures: ClassFigures, positions: np.ndarray) -> list[Finding]
         message = (
             f"The model was not trained on the {'classes' if several else 'class'} "
             f"{first_shown(figures.classes[n_known:])}. It cannot predict {'them' if several else 'it'}, so "
-            f"{_images(n)} {'counts' if n == 1 else 'count'} as wrong, and {_are(n)} left out of the log loss."
-        )
+            f"{_images(n)} {'counts' if n == 1 else 'count'} as wrong, and {_are(n)} left out of the log loss. "
+            f"{resemblances(figures.classes[n_known:], figures.classes[:n_known])}"
+        ).rstrip()
         findings.append(Finding("unknown_class", message, tuple(positions[unknown].tolist())))
     counts = [(figure.name, figure.recall.n) for figure in figures.of_classes]
     return [*findings, *_about_constant_class(figures), *_about_counts(counts[:n_known], "class", "classes")]

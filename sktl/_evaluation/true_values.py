@@ -11,6 +11,7 @@ from scipy.sparse import issparse
 
 from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells, shown
 from sktl._targets.target_tables import Table
+from sktl._utils.similar_names import resemblances
 from sktl.exceptions import InvalidInputError
 
 # Columns with missing values that messages name.
@@ -136,7 +137,7 @@ def class_codes_of_model(labels: Any, classes: np.ndarray, name: str = "y") -> t
         given = dict.fromkeys(check_labels(labels, name).tolist())
         raise InvalidInputError(
             f"No label in {name} is a class of the model: {name} has {first_shown(given)}; the model has "
-            f"{first_shown(classes.tolist())}. Pass labels as in fit."
+            f"{first_shown(classes.tolist())}. Pass labels as in fit. {resemblances(given, classes.tolist())}".rstrip()
         )
     return names, codes
 

@@ -11,6 +11,8 @@ PHRASES = {
     "pass str(x).strip('\\'\"')": "leave them out",
     "expanded; pass the files that glob.glob(x) returns": "expanded within quotes; leave out the quotes",
     "pass str(x).replace('\\\\', '/')": "write / instead of \\",
+    "pass the path of the file on this system": "use its path on this system",
+    "pass it as os.listdir returns it": "write it as the system lists it",
     "sktl.set_pixel_limit": "the environment variable SKTL_MAX_PIXELS",
     ", or set PIL.Image.MAX_IMAGE_PIXELS if you trust its source": "",
     "load it with numpy.load and pass the arrays": "save its arrays as PNG images",
@@ -28,6 +30,7 @@ PHRASES = {
     "pass image_reader, a function that reads it and applies a window": "convert it to PNG with a window",
 }
 _PATTERNS = {
+    r'pass unicodedata\.normalize\("(\w+)", str\(x\)\)': r"write it in \1",
     r"pass str\(x\) \+ '(\.\w+)'": r"add \1 to its name",
     r"(has (?:values|dtype)[^;\n]*; ).*? \(x = the pixels of the file\)": r"\1convert it to 8 bits, all images alike",
     r"pass the bytes: base64\.\w+\(x\S*( \(x = the text of the file\))?": "decode it, and pass the decoded file",

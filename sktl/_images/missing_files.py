@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import glob
+import ntpath
 import os
+import re
+import unicodedata
+from typing import Literal
 
 from sktl._words import NO_BARE_FILE
 
@@ -11,6 +15,8 @@ from .readers import IMAGE_SUFFIXES, READERS
 
 # Suffixes that are tried, usual ones first. Few, because a request to a network drive takes long.
 _SUFFIXES = (".jpg", ".png", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".JPG", ".PNG", ".JPEG")
+# Forms of Unicode in which systems write names: an umlaut is one character in NFC, and two in NFD, as on a Mac.
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 _KNOWN = IMAGE_SUFFIXES.union(*(reader.suffixes for reader in READERS.values()))
 
 
@@ -30,14 +36,40 @@ def why_missing(path: str) -> str:
         return "no such file: on this system the separator is /; pass str(x).replace('\\\\', '/')"
     if suffix := _missing_suffix(path):
         return f"no such file: the file has the suffix {suffix}; pass str(x) + {suffix!r}"
+    if (found := _in_existing_forms(path)) != path and os.path.exists(found):
+        forms = [form for form in _FORMS if unicodedata.normalize(form, path) == found]
+        remedy = f'pass unicodedata.normalize("{forms[0]}", str(x))' if forms else "pass it as os.listdir returns it"
+        return f"no such file: its name is in another Unicode form; {remedy}"
+    if _is_of_windows(path):
+        return "no such file: it is a path of Windows; pass the path of the file on this system"
     return "no such file" if os.path.dirname(path) else NO_BARE_FILE
 
 
+def _is_of_windows(path: str) -> bool:
+    """Return True if a path is a full path of Windows and this system is another."""
+    drive, rest = ntpath.splitdrive(path)
+    return os.sep == "/" and drive != "" and "/" not in drive and rest.startswith(("\\", "/"))
+
+
 def file_meant(path: str) -> str | None:
-    """Return the existing file that a path was probably meant for: with other separators, or with a suffix."""
-    path = path.replace("\\", "/")
+    """Return the existing file that a path was probably meant for.
+
+    It has other separators, a suffix, or another Unicode form: names from a Mac are in NFD.
+    """
+    path = _in_existing_forms(path.replace("\\", "/"))
     found = path + _missing_suffix(path)
     return found if os.path.isfile(found) else None
+
+
+def _in_existing_forms(path: str) -> str:
+    """Return a path with each of its names in the Unicode form in which it exists, as far as it exists in any."""
+    if path.isascii():
+        return path
+    found = ""
+    for piece in re.split(r"([/\\])", path):
+        forms = [found + piece, *(found + unicodedata.normalize(form, piece) for form in _FORMS)]
+        found = next(filter(os.path.exists, forms), forms[0])
+    return found
 
 
 def _missing_suffix(path: str) -> str:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sktl._utils.arguments import check_count
-from sktl._words import shown_value
+from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
 
-# M. Okabe and K. Ito, "Color Universal Design", 2008; yellow and black last.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-WRONG = "#B24700"  # Okabe and Ito's vermilion, darkened so that small letters are readable on white
+# M. Okabe and K. Ito, "Color Universal Design", 2008; yellow and black last. On dark backgrounds, white replaces black.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+_COLOURS_ON_DARK = (*_COLOURS[:-1], "#FFFFFF")
+# Okabe and Ito's vermilion, darkened so that small letters are readable on white, and lightened for dark backgrounds.
+_WRONG, _WRONG_ON_DARK = "#B24700", "#FF8533"
 # 13 markers and 8 colors have no common divisor, so that pairs repeat only after 104 classes.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d")
 
@@ -38,18 +40,53 @@ def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -
     return {**normalize_kwargs(default, artist), **normalize_kwargs(given or {}, artist)}
 
 
-def style(number: int) -> tuple[str, str]:
+def style(number: int, ax: Axes) -> tuple[str, str]:
     """Return the color and marker of the class with this number; the first 104 classes have different pairs."""
-    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    colours = _COLOURS_ON_DARK if _is_dark(ax, ax.figure, _figure_of(ax)) else _COLOURS
+    return colours[number % len(colours)], MARKERS[number % len(MARKERS)]
+
+
+def wrong_colour(ax: Axes) -> str:
+    """Return the color of titles that must stand out, which are outside of the axes."""
+    return _WRONG_ON_DARK if _is_dark(ax.figure, _figure_of(ax)) else _WRONG
+
+
+def _is_dark(*backgrounds: Axes | FigureBase) -> bool:
+    """Return True if the first background that is not transparent is dark. Without one, light text tells of it."""
+    from matplotlib import rcParams
+    from matplotlib.colors import to_rgba
+
+    colours = [to_rgba(background.get_facecolor()) for background in backgrounds]
+    opaque = [_brightness(rgba) for rgba in colours if rgba[3] > 0.5]
+    return opaque[0] < 0.5 if opaque else _brightness(to_rgba(rcParams["text.color"])) > 0.5
+
+
+def _brightness(rgba: tuple[float, ...]) -> float:
+    red, green, blue, _ = rgba
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def font_scale() -> float:
+    """Return how much larger the fonts are than those of matplotlib's default style, for which sizes are chosen."""
+    from matplotlib import rcParams
+
+    return max(1.0, rcParams["font.size"] / 10)
 
 
 def letters_across(ax: Any, axes: np.ndarray) -> int:
-    """Return how many small letters fit into the width of axes, in a new figure (`ax` is None) or the user's."""
+    """Return how many small letters fit into the width of axes, in a new figure (`ax` is None) or the user's.
+
+    Call it after the images are drawn: ticks take room, and a layout engine moves axes when the figure is drawn.
+    """
     if ax is None:
         return _LETTERS_OF_A_CELL
     first = axes.flat[0]
-    inches = first.bbox.width / first.get_figure(root=True).dpi
-    return int(np.clip(inches / _INCHES_PER_LETTER, 10, 2 * _LETTERS_OF_A_CELL))
+    figure = first.get_figure(root=True)
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+    # The place of the axes in the layout, of which an image may fill a part only.
+    inches = first.get_position(original=True).width * first.figure.bbox.width / figure.dpi
+    return int(np.clip(inches / _INCHES_PER_LETTER / font_scale(), 10, 2 * _LETTERS_OF_A_CELL))
 
 
 def check_task(task: Any) -> None:
@@ -70,14 +107,15 @@ def axes_grid(
     n, n_columns : int
         Number of axes, and the largest number of axes in a row.
     cell : (float, float)
-        Width and height in inches of each axes in a new figure.
+        Width and height in inches of each axes in a new figure. In styles with large fonts, the figure is larger.
     beside : float, default=0
         Extra width of a new figure in inches, for instance for a legend.
 
     Raises
     ------
     InvalidParameterError
-        If the axes are too few or cannot be divided, or `n_columns` is not an integer of at least 1.
+        If `ax` is something else, the axes are too few or cannot be divided, or `n_columns` is not an integer of at
+        least 1.
     """
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
@@ -86,7 +124,8 @@ def axes_grid(
     n_columns = min(n, n_columns)
     n_rows = math.ceil(n / n_columns)
     if ax is None:
-        figure = plt.figure(figsize=(cell[0] * n_columns + beside, cell[1] * n_rows), layout="constrained")
+        size = font_scale() * np.array([cell[0] * n_columns + beside, cell[1] * n_rows])
+        figure = plt.figure(figsize=tuple(size.tolist()), layout="constrained")
         grid = figure.add_gridspec(n_rows, n_columns)
         parent: FigureBase | None = figure
         places = [grid[divmod(i, n_columns)] for i in range(n)]
@@ -102,7 +141,7 @@ def axes_grid(
         inner = place.subgridspec(n_rows, n_columns)
         places = [inner[divmod(i, n_columns)] for i in range(n)]
     else:
-        given = np.asarray(ax, dtype=object).ravel()
+        given = _axes_in(ax)
         if len(given) < n:
             raise InvalidParameterError(f"ax has {len(given)} axes, but {n} are needed.")
         for spare in given[n:]:
@@ -115,6 +154,19 @@ def axes_grid(
     return figure, axes
 
 
+def _axes_in(ax: Any) -> np.ndarray:
+    """Return an array of axes as a vector."""
+    from matplotlib.axes import Axes
+
+    given = np.asarray(ax, dtype=object).ravel()
+    if others := [one for one in given if not isinstance(one, Axes)]:
+        what = f"{'is' if others[0] is ax else 'contains'} {type_of(others[0])}"
+        raise InvalidParameterError(
+            f"ax {what}. Pass Axes or an array of them, such as the second result of plt.subplots()."
+        )
+    return given
+
+
 def _figure_of(ax: Axes) -> Figure:
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -123,7 +175,12 @@ def _figure_of(ax: Axes) -> Figure:
 
 def show_picture(ax: Axes, pixels: np.ndarray) -> None:
     """Draw an image without ticks; the pixels of tiny images are drawn as squares."""
+    # Limits that are shared with other axes, whose images have other shapes, would crop the images.
+    ax.set_autoscale_on(False)
     ax.imshow(pixels, interpolation="nearest" if max(pixels.shape) < 64 else "antialiased")
+    height, width = pixels.shape[:2]
+    ax.set_xlim(-0.5, width - 0.5, emit=False)
+    ax.set_ylim(height - 0.5, -0.5, emit=False)
     ax.set_xticks([])
     ax.set_yticks([])
 

@@ -19,8 +19,8 @@ from sktl._utils.short_text import fitted
 from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .display_thumbnails import read_pictures
-from .drawing import axes_grid, check_task, legend_beside, legend_size, style, styled
+from .display_thumbnails import Pictures
+from .drawing import axes_grid, check_task, font_scale, legend_beside, legend_size, style, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,8 @@ class FeatureMapDisplay:
     y : array-like of shape (n_samples,), default=None
         Labels, shown by color and marker. The first 104 classes have different pairs of color and marker. With
         `task="regression"`, numbers, shown on a color scale.
-    thumbnails : list of ndarray of shape (H, W, 3), default=None
-        Images to show instead of points, uint8.
+    thumbnails : sequence of ndarray of shape (H, W, 3), default=None
+        Images to show instead of points, uint8. `from_estimator` reads each image when it is first shown or accessed.
     axis_names : (str, str), default=("", "")
         Names of the two axes.
     task : {"classification", "regression"}, default="classification"
@@ -180,9 +180,7 @@ class FeatureMapDisplay:
         features = np.asarray(estimator.transform(X))
         _values_of(len(features), y, task)
         coordinates, names = _principal(features) if projection == "pca" else _projected(projection, features, y)
-        pictures = None
-        if thumbnails:
-            pictures = read_pictures(samples_for(estimator, X, image_shape), range(len(features)), _SIDE)
+        pictures = Pictures(samples_for(estimator, X, image_shape), _SIDE) if thumbnails else None
         display = cls(coordinates, y=y, thumbnails=pictures, axis_names=names, task=task)
         return display.plot(ax=ax, scatter_kw=scatter_kw)
 
@@ -251,7 +249,7 @@ class FeatureMapDisplay:
         members = [y == label for label in classes] or [np.ones(len(coordinates), dtype=bool)]
         scatters = []
         for number, some in enumerate(members):
-            colour, marker = style(number)
+            colour, marker = style(number, self.ax_)
             options = self._point_options({"c": colour, "marker": marker}, scatter_kw)
             scatters.append(self.ax_.scatter(*coordinates[some].T, **_of_members(options, some)))
         return scatters
@@ -272,7 +270,7 @@ class FeatureMapDisplay:
     def _point_options(self, default: dict[str, Any], scatter_kw: dict[str, Any] | None) -> dict[str, Any]:
         from matplotlib.collections import PathCollection
 
-        size = 36 if len(self.coordinates) <= 300 else 16
+        size = (36 if len(self.coordinates) <= 300 else 16) * font_scale() ** 2
         default = default | {"s": size, "edgecolors": "0.3", "linewidths": 0.4, "alpha": 0.85}
         options = styled(default, scatter_kw, PathCollection)
         if options.keys() & {"color", "facecolor"}:  # matplotlib does not accept "c" together with these
@@ -286,7 +284,7 @@ class FeatureMapDisplay:
         if not classes:
             (scatter,) = self.scatters_
             return [(colour, "") for colour in scatter.to_rgba(y)]
-        return [style(classes.index(label)) for label in y.tolist()]
+        return [style(classes.index(label), self.ax_) for label in y.tolist()]
 
     def _draw_thumbnails(
         self, coordinates: np.ndarray, thumbnails: Sequence[np.ndarray], styles: list[tuple[Any, str]]
@@ -299,7 +297,7 @@ class FeatureMapDisplay:
         self.shown_ = self._apart(coordinates)
         for i in self.shown_:
             pixels = thumbnails[i]
-            zoom = _THUMBNAIL * 72 / max(pixels.shape[:2])
+            zoom = _THUMBNAIL * font_scale() * 72 / max(pixels.shape[:2])
             picture = OffsetImage(pixels, zoom=zoom, interpolation="nearest" if max(pixels.shape) < 32 else None)
             colour, marker = styles[i]
             border = {"edgecolor": colour, "linewidth": 1.5}
@@ -315,7 +313,7 @@ class FeatureMapDisplay:
         """Return the positions of images that do not cover each other in the current layout of the axes, in order."""
         inches = np.array(self.ax_.bbox.size) / self.figure_.dpi
         corner, opposite = np.array([self.ax_.get_xlim(), self.ax_.get_ylim()]).T
-        places = (coordinates - corner) / (opposite - corner) * inches / _THUMBNAIL
+        places = (coordinates - corner) / (opposite - corner) * inches / (_THUMBNAIL * font_scale())
         kept: list[int] = []
         for i, place in enumerate(places):
             if not kept or (np.abs(places[kept] - place).max(axis=1) > _APART).all():

@@ -29,7 +29,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .display_thumbnails import read_pictures
-from .drawing import WRONG, axes_grid, check_task, letters_across, picture_cell, show_picture
+from .drawing import axes_grid, check_task, letters_across, picture_cell, show_picture, wrong_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -305,12 +305,13 @@ class PredictionsDisplay:
         compared = self._compared()
         n = max(1, len(self.images))
         self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, compared.n_lines()))
-        letters = letters_across(ax, self.axes_)
         for i, pixels in enumerate(self.images):
             show_picture(self.axes_[i], pixels)
-            # Words of the title also show without color what is wrong.
-            colour = WRONG if compared.is_wrong(i) else "black"
-            self.axes_[i].set_title(compared.title(i, letters), color=colour, fontsize="small", parse_math=False)
+        letters = letters_across(ax, self.axes_)
+        for i in range(len(self.images)):
+            title = self.axes_[i].set_title(compared.title(i, letters), fontsize="small", parse_math=False)
+            if compared.is_wrong(i):  # words of the title also say this, without color
+                title.set_color(wrong_colour(self.axes_[i]))
         if not self.images:
             self.axes_[0].set_axis_off()
             nothing = "no wrong prediction" if self.select == "errors" else "no image"

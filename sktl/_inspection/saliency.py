@@ -242,17 +242,19 @@ class SaliencyDisplay:
         colours = ListedColormap(shades, name="saliency", bad=(1, 1, 1, 0.65))
         n = len(self.images)
         self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, 3), beside=1.0 * colorbar)
-        letters = letters_across(ax, self.axes_)
         for i, axes in enumerate(self.axes_):
             show_picture(axes, self.images[i])
             _draw_heat(axes, self.heats[i], colours)
-            axes.set_title(self._title(i, letters), fontsize="small", parse_math=False)
         self.colorbar_ = self._draw_colorbar(shades) if colorbar else None
+        letters = letters_across(ax, self.axes_)
+        for i, axes in enumerate(self.axes_):
+            axes.set_title(self._title(i, letters), fontsize="small", parse_math=False)
         return self
 
     def _draw_colorbar(self, shades: np.ndarray) -> Any:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import ListedColormap
+        from matplotlib.transforms import offset_copy
 
         # Blended with white, because a color bar does not show transparency.
         on_white = ListedColormap(shades[:, :3] * shades[:, 3:] + 1 - shades[:, 3:])
@@ -260,7 +262,10 @@ class SaliencyDisplay:
         parent = self.axes_[0].get_figure(root=False)
         bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
         bar.ax.set_yticklabels(["none", "most"])
-        bar.set_label("support for the class" if self.numbers is None else "raises the number", labelpad=-30)
+        bar.set_label("support for the class" if self.numbers is None else "raises the number")
+        # Beside the bar, between its two tick labels, whatever their font.
+        beside = offset_copy(bar.ax.transAxes, self.figure_, x=5, units="points")
+        bar.ax.yaxis.set_label_coords(1, 0.5, transform=beside)
         return bar
 
     def _title(self, i: int, letters: int) -> str:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError
 
-from .drawing import COLOURS, axes_grid, styled
+from .drawing import axes_grid, style, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,7 +170,7 @@ class TrainingCurveDisplay:
         for i, (_, rows) in enumerate(self._spans()):
             epochs = self.epochs[rows]
             default = {
-                "color": COLOURS[number % len(COLOURS)],
+                "color": style(number, axes)[0],
                 "linestyle": "-" if name.startswith("train") else "--",
                 "marker": "o" if len(epochs) <= 20 else None,
                 "markersize": 4,
@@ -197,7 +197,7 @@ class TrainingCurveDisplay:
             elif i == len(spans) - 1:
                 x, align = axes.get_xlim()[1], "right"
             place = axes.get_xaxis_transform()
-            axes.text(x, 1.02, name, ha=align, va="bottom", color="0.3", transform=place, parse_math=False)
+            axes.text(x, 1.02, name, ha=align, va="bottom", alpha=0.75, transform=place, parse_math=False)
 
 
 def _scores(history: Any) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from .base_targets import Targets
 from .joined_labels import find_joined
 from .outputs import ClassOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight, has_mean
-from .target_columns import check_labels, codes_of, first_shown, shown, warn_of_white_space
+from .target_columns import check_labels, codes_of, first_shown, shown, warn_of_similar_labels
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20
@@ -194,7 +194,7 @@ def check_classes(
     _check_distinct(labels, classes)
     if rows is None:  # otherwise, all rows have been checked before
         _warn_of_joined(classes)
-        warn_of_white_space(classes)
+        warn_of_similar_labels(classes)
     class_weights = _class_weights(class_weight, classes, codes, weights)
     weights = weights * class_weights[codes]
     _check_weighted(classes, codes, weights, class_weight)

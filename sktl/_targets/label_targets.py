@@ -17,7 +17,7 @@ from .base_targets import Targets
 from .folds import stratify
 from .outputs import LabelOutputs
 from .sample_weights import as_weight, check_groups, check_sample_weight
-from .target_columns import first_shown, shown, warn_of_white_space
+from .target_columns import first_shown, shown, warn_of_similar_labels
 from .target_tables import Table
 
 # Of fewer images, each may have exactly one of two labels by chance.
@@ -184,7 +184,7 @@ def check_indicator(
     classes = _names_of(table)
     if rows is None:  # otherwise, all rows have been checked before
         _warn_of_one_hot(indicator, y)
-        warn_of_white_space(classes)
+        warn_of_similar_labels(classes)
         _warn_of_sides(class_weight, classes)
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
     if rows is not None:

@@ -15,6 +15,7 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from sktl._utils.decimal_commas import have_decimal_commas
+from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
 from sktl._words import one_line, type_of
 from sktl._words import shown_value as shown
@@ -97,17 +98,26 @@ def _check_no_nan_text(labels: np.ndarray, name: str) -> None:
         )
 
 
-def warn_of_white_space(classes: np.ndarray) -> None:
-    """Warn of labels that differ only in white space at their ends, as "cat; dog" that is split at ";" has them."""
-    first: dict[str, str] = {}
-    for name in filter(lambda name: isinstance(name, str), classes.tolist()):
-        if (other := first.setdefault(name.strip(), name)) is not name:
-            warn(
-                f"The labels {shown(other)} and {shown(name)} of y differ only in white space. If they mean the same, "
-                "remove the white space before y is made.",
-                InputWarning,
-            )
-            return
+def warn_of_similar_labels(classes: np.ndarray) -> None:
+    """Warn of labels that look the same: "cat; dog" split at ";" has white space, and names from a Mac are in NFD."""
+    alike = groups_alike((name for name in classes.tolist() if isinstance(name, str)), as_seen)
+    if not alike:
+        return
+    one, other, *_ = alike[0]
+    if one.split() == other.split():
+        warn(
+            f"The labels {shown(one)} and {shown(other)} of y differ only in white space. If they mean the same, "
+            "remove the white space before y is made.",
+            InputWarning,
+        )
+    else:
+        warn(f"y has labels that look the same, but are different: {resemblances([one], [other])}", InputWarning)
+
+
+def warn_of_unknown_labels(labels: np.ndarray, classes: np.ndarray) -> None:
+    """Warn if the model lacks some labels, which count as wrong, and they look like its classes."""
+    if hint := resemblances(dict.fromkeys(labels.tolist()), classes.tolist()):
+        warn(f"y has labels that the model does not have, and whose images count as wrong: {hint}", InputWarning)
 
 
 def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
@@ -404,6 +414,6 @@ def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, 
     if unknown:
         raise InvalidInputError(
             f"{name} has labels that {owner} does not have: {first_shown(unknown)}. {remedy}; {owner} has "
-            f"{first_shown(codes)}."
+            f"{first_shown(codes)}. {resemblances(unknown, codes)}".rstrip()
         )
     return np.array([codes[label] for label in labels], dtype=np.int64)

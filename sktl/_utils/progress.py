@@ -74,7 +74,7 @@ def _bar(description: str, n_images: int) -> Iterator[Callable[[int], Any]]:
 
     Otherwise, a full disk or a closed pipe at the end of standard error would end hours of training.
     """
-    interval = 0.5 if _is_terminal(sys.stderr) else 10.0
+    interval = 0.5 if _is_watched(sys.stderr) else 10.0
     bars: list[tqdm] = []
 
     def attempt(act: Callable[[], Any]) -> None:
@@ -99,8 +99,11 @@ def _can_write(stream: Any) -> bool:
     return callable(getattr(stream, "write", None)) and not getattr(stream, "closed", False)
 
 
-def _is_terminal(stream: Any) -> bool:
-    """Return True if a stream is a terminal. Objects that only have `write` are not."""
+def _is_watched(stream: Any) -> bool:
+    """Return True if a stream is shown to a person: in a terminal or a notebook. Objects with only `write` are not."""
+    # The stream of a notebook's kernel is no terminal, but it sends what was written at this interval.
+    if hasattr(stream, "flush_interval"):
+        return True
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError, OSError):

@@ -288,6 +288,9 @@ def test_shortcuts_are_compared_with_the_model_without_votes_of_copies(monkeypat
 def test_test_labels_that_no_training_image_has_are_counted():
     found = audit(X[:8], Y[:8], X_test=X[8:11], y_test=["dark", "medium", "dim"])
     assert found._notes == ["Labels not judged: 2 of 3 test images. No training image has their labels."]
+    umlauts = np.where(Y[:8] == "dark", "d\u00e4rk", Y[:8])
+    (note,) = audit(X[:8], umlauts, X_test=X[8:9], y_test=["da\u0308rk"])._notes
+    assert note.startswith("Labels not judged: 1 of 1 test images. No training image has their labels. 'da\\u0308rk' l")
 
 
 @pytest.mark.parametrize(

@@ -115,19 +115,20 @@ def _only(installed, module):
 
 @pytest.mark.parametrize(("kind", "n"), [(None, 6), ("near_copy", 1), ("suspicious_label", 5)])
 def test_a_figure_shows_the_images_of_findings(kind, n):
-    figure = AUDIT.plot(kind=kind)
-    assert len(figure.axes) == n
-    figure.canvas.draw()
-    titles = [ax.get_title() for ax in figure.axes]
+    display = AUDIT.plot(kind=kind)
+    assert display.figure_.axes == display.axes_.tolist()
+    assert len(display.axes_) == n
+    display.figure_.canvas.draw()
+    titles = [ax.get_title() for ax in display.axes_]
     assert titles[0].startswith("near copy" if kind != "suspicious_label" else "suspicious label")
     if kind == "near_copy":
-        assert figure.axes[0].images[0].get_array().shape[1] > 2 * 30
+        assert display.axes_[0].images[0].get_array().shape[1] > 2 * 30
 
 
 @pytest.mark.parametrize(("suggested", "change"), [("", "a, b → no label"), ("a", "a, b → a")])
 def test_a_figure_shows_the_label_that_is_suggested(suggested, change):
     issue = Issue(kind="suspicious_label", position=0, name="0", label="a, b", suggested_label=suggested)
-    (ax,) = replace(AUDIT, issues=as_array([issue])).plot().axes
+    (ax,) = replace(AUDIT, issues=as_array([issue])).plot().axes_
     assert ax.get_title().endswith(change)
 
 

@@ -116,8 +116,8 @@ def test_the_summary_and_the_frame_have_all_kinds(planted):
 
 def test_the_figure_has_a_cell_for_each_finding(planted):
     found, _ = planted
-    figure = found.plot(n_images=4)
-    assert sum(bool(axes.images) for axes in figure.axes) == 4
+    display = found.plot(n_images=4)
+    assert [bool(axes.images) for axes in display.axes_] == [True] * 4
     with pytest.raises(InvalidParameterError, match="kind='copies'"):
         found.plot(kind="copies")
 

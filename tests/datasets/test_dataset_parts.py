@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,10 @@ def test_folders_at_urls_are_refused_without_their_secrets():
     with pytest.raises(InvalidInputError, match="Folders at URLs are not listed") as caught:
         load_image_folder("s3://me:secret@bucket/train")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere take such names for one")
+def test_classes_of_a_part_that_look_like_training_classes_are_told_with_a_remedy(tmp_path):
+    write(tmp_path, "train/Ka\u0308se/1.png", "train/Tee/1.png", "test/K\u00e4se/1.png")
+    with pytest.warns(ImageFolderWarning, match=r"never predicts them\. 'K.xe4se' looks like 'Ka.u0308se'.*\(\"NFD\""):
+        load_image_parts(tmp_path)

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sktl._datasets.folder_layouts import look_alikes
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import as_samples
@@ -456,12 +455,6 @@ def test_classes_with_spaces_at_their_ends_are_named_at_once(tmp_path):
     with pytest.warns(ImageFolderWarning, match=r"end with white space, .*: ' cat', 'dog '\. Rename them\.$") as caught:
         assert load_image_folder(tmp_path).target_names == [" cat", "a b", "dog "]
     assert len(caught) == 1
-
-
-def test_names_that_look_alike_are_paired():
-    pairs = look_alikes(["Cat", "dog", "owl ", "a-b", "rose"], ["cat", "dog", "owl", "a\u2013b", "lily"])
-    assert pairs == [("Cat", "cat"), ("owl ", "owl"), ("a-b", "a\u2013b")]
-    assert look_alikes(["cat "], ["cat", "Cat"]) == look_alikes(["cat "], ["Cat", "cat"]) == [("cat ", "cat")]
 
 
 @pytest.mark.parametrize("function", [load_image_folder, list_images])

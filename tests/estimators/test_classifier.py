@@ -35,6 +35,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl.exceptions import (
     BackboneWarning,
     DeviceError,
+    InputWarning,
     InvalidImageError,
     InvalidImageWarning,
     InvalidInputError,
@@ -430,6 +431,15 @@ def test_any_label_type_maps_through_classes(labels):
     assert list(clf.classes_) == sorted(set(y))
     assert clf.predict(IMAGES[:60]).dtype == clf.classes_.dtype
     assert set(clf.predict(IMAGES[:60])) <= set(y)
+
+
+def test_score_warns_of_labels_that_look_like_classes(recwarn):
+    y = np.where(DIGITS.target[:60] == 0, "n\u00fcll", "other")
+    clf = small(max_epochs=30).fit(IMAGES[:60], y)
+    right = clf.score(IMAGES[:60], y)
+    assert not recwarn.list
+    with pytest.warns(InputWarning, match=r"count as wrong: 'nu.u0308ll' looks like 'n.xfcll'.*\(\"NFC\", name\)\.$"):
+        assert clf.score(IMAGES[:60], np.char.replace(y, "\u00fc", "u\u0308")) < right
 
 
 def test_booleans_are_labels(recwarn):

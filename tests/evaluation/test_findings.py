@@ -55,3 +55,9 @@ def test_the_summary_says_how_few_images_there_are(of_names):
     for row in rows[:5]:
         assert f"{row.name[-1]}' ({row.recall.n})" in line
     assert line.endswith("look at the intervals.")
+
+
+def test_unknown_classes_that_look_like_known_ones_are_paired():
+    figures = ClassFigures.of(("Ka\u0308se", "Tee", "K\u00e4se"), np.array([0, 1, 2]), np.full((3, 2), 0.5))
+    (finding,) = [finding for finding in about_classes(figures, np.arange(3)) if finding.kind == "unknown_class"]
+    assert "'K\\xe4se' looks like 'Ka\\u0308se'" in finding.message

@@ -102,6 +102,8 @@ def test_labels_of_which_the_model_knows_none_are_refused(labels, classes):
         class_codes_of_model(labels, np.array(classes))
     names, codes = class_codes(labels, np.array(classes))
     assert names[codes[0]] == str(labels[0])
+    with pytest.raises(InvalidInputError, match=r"as in fit\. 'Tea' looks like 'tea'"):
+        class_codes_of_model(["Tea"], np.array(["tea", "coffee"]))
 
 
 def test_columns_without_names_are_counted():

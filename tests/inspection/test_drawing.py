@@ -2,20 +2,102 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from sktl._inspection.drawing import MARKERS, axes_grid, legend_beside, letters_across, style
+from sktl._inspection.drawing import (
+    MARKERS,
+    axes_grid,
+    legend_beside,
+    letters_across,
+    picture_cell,
+    show_picture,
+    style,
+    wrong_colour,
+)
 from sktl.exceptions import InvalidParameterError
 
+mpl.use("Agg")  # of the tests; the package leaves the backend alone
 
-def test_the_first_104_classes_look_different():
-    assert len({style(number) for number in range(104)}) == 104
-    assert len({style(number)[0] for number in range(8)}) == 8
+
+@pytest.mark.parametrize("background", ["white", "black"])
+def test_the_first_104_classes_look_different_and_can_be_seen(background):
+    ax = Figure().add_subplot(facecolor=background)
+    assert len({style(number, ax) for number in range(104)}) == 104
+    assert len({style(number, ax)[0] for number in range(8)}) == 8
     assert len(set(MARKERS)) == 13
+    assert all(contrast(style(number, ax)[0], background) > 1.25 for number in range(8))
+
+
+def contrast(colour, background):
+    """Return the contrast ratio of two colors that the Web Content Accessibility Guidelines define."""
+    rgb = np.array([to_rgb(colour), to_rgb(background)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "paper"),
+    [
+        ({}, "white"),
+        ("dark_background", "black"),
+        ({"figure.facecolor": "#1e1e1e", "text.color": "w"}, "#1e1e1e"),
+        ({"figure.facecolor": "none", "text.color": "#eeeeee"}, "black"),
+        ({"figure.facecolor": "none"}, "white"),
+    ],
+)
+def test_titles_that_stand_out_are_readable(settings, paper):
+    with plt.style.context(settings):
+        figure = plt.figure()
+        for parent in (figure, figure.subfigures()):
+            assert contrast(wrong_colour(parent.add_subplot()), paper) > 4.5
+        plt.close(figure)
+
+
+@pytest.mark.parametrize("size", [6, 10, 15, 24])
+def test_a_new_figure_has_room_for_its_letters_and_axes_get_as_many_as_fit(size):
+    with plt.rc_context({"font.size": size}):
+        figure, axes = axes_grid(None, 4, 4, picture_cell([np.zeros((9, 9, 3))] * 4, 3))
+        for ax in axes:
+            show_picture(ax, np.zeros((9, 9, 3), np.uint8))
+            ax.set_title("a line of thirty letters, true\nand another line", fontsize="small")
+        figure.draw_without_rendering()
+        assert letters_across(None, axes) == 30
+        boxes = [ax.title.get_window_extent() for ax in axes]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+        assert max(box.x1 for box in boxes) < figure.bbox.x1
+        assert max(box.y1 for box in boxes) < figure.bbox.y1
+        plt.close(figure)
+        ax = Figure(figsize=(8, 4)).add_axes((0, 0, 1, 1))
+        (text,) = [ax.text(0, 0, "n" * letters_across(ax, np.array([ax])), fontsize="small")]
+        assert text.get_window_extent().width < ax.bbox.width
+
+
+def test_titles_in_the_figure_of_a_user_use_the_room_that_its_layout_leaves():
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subfigures(1, 2)[0].subplots(1, 2)
+    for ax in axes:
+        show_picture(ax, np.zeros((9, 3, 3), np.uint8))
+    assert 15 <= letters_across(axes, axes) <= 1.5 / 0.075
+
+
+def test_images_on_axes_with_shared_limits_are_not_cropped():
+    figure = Figure()
+    axes, shapes = figure.subplots(1, 3, sharex=True, sharey=True), [(39, 24, 3), (21, 51, 3), (90, 9, 3)]
+    for ax, shape in zip(axes, shapes, strict=True):
+        show_picture(ax, np.zeros(shape, np.uint8))
+    figure.draw_without_rendering()
+    for ax, (height, width, _) in zip(axes, shapes, strict=True):
+        assert (*ax.get_xlim(), *ax.get_ylim()) == (-0.5, width - 0.5, height - 0.5, -0.5)
 
 
 @pytest.mark.parametrize(("n", "n_columns"), [(1, 3), (4, 4), (5, 4), (7, 1)])
@@ -47,6 +129,23 @@ def test_axes_that_cannot_be_used_are_refused():
         axes_grid(figure.add_axes((0, 0, 1, 1)), 2, 1, (1, 1))
     with pytest.raises(InvalidParameterError, match="2 axes, but 3"):
         axes_grid(figure.subplots(1, 2), 3, 1, (1, 1))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    ("ax", "what"),
+    [
+        (Figure(), "is a Figure"),
+        ((Figure(), Figure().subplots(1, 2)), "contains a Figure"),
+        ((Figure(), Figure().subplots(2, 2)), "contains a Figure"),
+        (Figure().subplot_mosaic("AB"), "is a dict"),
+        (plt, "is a module"),
+        ([None, None], "contains None"),
+    ],
+)
+def test_what_are_no_axes_is_refused_with_what_to_pass(ax, what, n):
+    with pytest.raises(InvalidParameterError, match=rf"^ax {what}\. Pass Axes or an array of them, such as the second"):
+        axes_grid(ax, n, 1, (1, 1))
 
 
 @pytest.mark.parametrize("n_columns", [0, -1, 2.5, None])

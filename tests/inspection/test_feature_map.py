@@ -20,6 +20,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from sktl import FeatureMapDisplay, PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
+from sktl._inspection import display_thumbnails
 from sktl._inspection.drawing import style
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -51,6 +52,15 @@ def test_the_coordinates_are_the_principal_components_of_the_features(encoder):
         np.testing.assert_allclose(np.abs(display.coordinates), np.abs(expected), rtol=1e-3, atol=1e-6)
     share = f"{pca.explained_variance_ratio_[0]:.0%}".replace("%", " %")
     assert display.ax_.get_xlabel() == f"principal component 1 ({share} of variance)"
+
+
+def test_only_thumbnails_that_are_shown_are_read(encoder, monkeypatch):
+    read, make = [], display_thumbnails.picture
+    monkeypatch.setattr(display_thumbnails, "picture", lambda *arguments: read.append(None) or make(*arguments))
+    display = FeatureMapDisplay.from_estimator(encoder, np.repeat(X[:3], 4, axis=0), thumbnails=True)
+    assert len(read) == len(display.shown_) <= 3
+    display.plot()
+    assert len(read) <= 3
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -109,8 +119,8 @@ def test_thumbnails_do_not_cover_each_other():
     assert display.shown_[0] == 0
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     frames = [mpl.colors.to_hex(artist.patch.get_edgecolor()).upper() for artist in display.ax_.artists]
-    assert frames == [style(y[i])[0] for i in display.shown_]
-    assert [line.get_marker() for line in display.ax_.lines] == [style(y[i])[1] for i in display.shown_]
+    assert frames == [style(y[i], display.ax_)[0] for i in display.shown_]
+    assert [line.get_marker() for line in display.ax_.lines] == [style(y[i], display.ax_)[1] for i in display.shown_]
 
 
 @pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors", "fc"])

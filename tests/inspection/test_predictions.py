@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from sktl import (
@@ -36,8 +37,6 @@ CLASSES = np.array(["ant", "bee", "cat"])
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield
-    import matplotlib.pyplot as plt
-
     plt.close("all")
 
 
@@ -176,6 +175,12 @@ def test_titles_say_what_is_right_and_what_is_not():
     display.figure_.canvas.draw()
 
 
+def test_titles_of_right_predictions_have_the_color_of_the_style():
+    with plt.style.context("dark_background"):
+        display = PredictionsDisplay.from_predictions(_images(3), CLASSES, np.eye(3))
+        assert {ax.title.get_color() for ax in display.axes_} == {plt.rcParams["text.color"]}
+
+
 def test_without_errors_it_says_so():
     display = PredictionsDisplay.from_predictions(_images(3), CLASSES, np.eye(3), select="errors")
     assert display.images == []
@@ -187,7 +192,7 @@ def test_what_does_not_go_together_is_refused():
     X = _images(3)
     with pytest.raises(InvalidInputError, match=r"labels have shape \(2,\)"):
         PredictionsDisplay.from_predictions(X, ["a", "b"], np.eye(3)[:, :2])
-    with pytest.raises(InvalidInputError, match="y_true has labels that the estimator does not have: 'z'"):
+    with pytest.raises(InvalidInputError, match=r"the estimator does not have: 'z'\. Pass labels as in fit, or"):
         PredictionsDisplay.from_predictions(X, ["ant", "bee", "z"], np.eye(3), classes=CLASSES)
     with pytest.raises(InvalidInputError, match=r"must be \(3, 2\)"):
         PredictionsDisplay.from_predictions(X, ["ant", "bee", "bee"], np.eye(3))

@@ -10,6 +10,7 @@ from skorch.callbacks import Callback, EpochScoring
 
 pytest.importorskip("matplotlib", reason="the extra `plot` installs it")
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor, TrainingCurveDisplay
@@ -23,8 +24,6 @@ Y = np.tile(["cat", "dog"], 12)
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield
-    import matplotlib.pyplot as plt
-
     plt.close("all")
 
 
@@ -159,3 +158,10 @@ def test_an_estimator_without_history_is_refused():
 def test_without_epochs_axes_are_empty(scores):
     display = TrainingCurveDisplay(scores, phases=[]).plot()
     assert not display.ax_.lines
+
+
+def test_names_of_phases_have_the_color_of_the_style():
+    losses = {"train_loss": [3, 2, 1]}
+    with plt.style.context("dark_background"):
+        display = TrainingCurveDisplay(losses, phases=["output layer", "stages", "stages"]).plot()
+        assert {text.get_color() for text in display.ax_.texts} == {plt.rcParams["text.color"]}

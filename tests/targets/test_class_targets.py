@@ -54,6 +54,15 @@ def test_classes_that_differ_only_in_white_space_are_said_once():
         check_classes(["a b", "ab", "a"], None, None, 3)
 
 
+def test_classes_that_look_the_same_are_said_with_the_form_that_makes_them_equal():
+    with pytest.warns(
+        InputWarning, match=r"look the same, .*: 'Ka.u0308se' looks like 'K.xe4se'.*\(\"NFC\", name\)\.$"
+    ):
+        check_classes(["K\u00e4se", "Ka\u0308se", "Tee"], None, None, 3)
+    with warnings.catch_warnings(action="error"):
+        check_classes(["Tee", "tee", "K\u00e4se"], None, None, 3)  # may be different classes
+
+
 @settings(max_examples=50)
 @given(
     codes=st.lists(st.integers(0, 3), min_size=2, max_size=8).filter(lambda codes: len(set(codes)) > 1),
@@ -103,6 +112,7 @@ def test_class_weights_out_of_range_are_refused_in_few_words(weight):
         (["a", 1, "b"], "y_val mixes labels of types int and str"),
         (["a", "c", "z"], "y_val has labels that y does not have: 'c', 'z'.*y has 'a', 'b'"),
         ([1, 2, 1], "y_val has labels that y does not have: 1, 2.*y has 'a', 'b'"),
+        (["a", "B", "b"], "y has 'a', 'b'. 'B' looks like 'b'"),
         (["a" * 9999] * 3, r"y does not have: 'aaa.*aaa' \(10001 characters\)"),
         (["a"], "X_val has 3 images but y_val has 1 labels"),
         (None, "the target y_val is None"),

@@ -44,6 +44,28 @@ def test_a_bar_that_cannot_be_written_ends_no_fit(monkeypatch, n_writes):
         raise OSError("of the block")
 
 
+class Terminal(io.StringIO):
+    """A stream that a terminal shows."""
+
+    def isatty(self):
+        return True
+
+
+class OfKernel(io.StringIO):
+    """A stand-in for ipykernel's `OutStream`: no terminal, and flushed automatically at an interval in seconds."""
+
+    flush_interval = 0.2
+
+
+@pytest.mark.parametrize(("stream", "interval"), [(Terminal, 0.5), (OfKernel, 0.5), (io.StringIO, 10)])
+def test_a_bar_moves_often_where_a_person_watches_it(monkeypatch, stream, interval):
+    opened = []
+    monkeypatch.setattr("sktl._utils.progress.automatic", lambda **options: opened.append(options) or io.StringIO())
+    monkeypatch.setattr("sys.stderr", stream())
+    with training_bar("training of stages", 30, 1):
+        assert [options["mininterval"] for options in opened] == [interval]
+
+
 @pytest.mark.thorough
 def test_training_of_stages_shows_its_trial_and_itself(capsys):
     cats = make_cats(50, image_size=32, random_state=0)

@@ -1,0 +1,92 @@
+"""Names that look the same or nearly the same, but differ: an umlaut may be one character (NFC) or two (NFD)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sktl._words import shortened
+
+# Characters without a shape outside the Unicode categories Cf and Cc: joiners, fillers, variation selectors, tags.
+_SHAPELESS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+_LISTED = 5
+
+
+def as_seen(name: str) -> str:
+    """Return a key that names share if they look the same.
+
+    They differ only in the composition of letters, in white space at the ends or doubled, or in characters without a
+    shape.
+    """
+    # Normalized last, because a character without a shape may separate a letter from its accent.
+    return " ".join(unicodedata.normalize("NFC", "".join(filter(_has_shape, name))).split())
+
+
+def as_read(name: str) -> str:
+    """Return a key that names share if they look nearly the same: in another case, or with other dashes."""
+    dashes = "".join("-" if unicodedata.category(c) == "Pd" else c for c in as_seen(name))
+    return unicodedata.normalize("NFKC", dashes).casefold()
+
+
+def _has_shape(character: str) -> bool:
+    """Return True if a character has a shape or is white space."""
+    return character.isspace() or not (unicodedata.category(character) in ("Cf", "Cc") or _SHAPELESS.match(character))
+
+
+def groups_alike(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    """Return the groups of names that share a key, `as_seen` or `as_read`."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[key(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def look_alikes(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs of a name and one of the others that look the same, or nearly the same, and differ."""
+    others = list(others)
+    as_read_by, as_seen_by = ({key(other): other for other in others} for key in (as_read, as_seen))
+    pairs = [(name, as_seen_by.get(as_seen(name), as_read_by.get(as_read(name), name))) for name in names]
+    return [(name, other) for name, other in pairs if name != other]
+
+
+def resemblances(names: Iterable[Any], others: Iterable[Any], remedy: str = "") -> str:
+    """Return a sentence on names that look like others and what to do; empty if there are none.
+
+    Parameters
+    ----------
+    names, others : iterable
+        Only strings are compared, and only names that are not among the others.
+    remedy : str, default=""
+        Sentence that says what to do. By default, it names the form of Unicode that all the others have, if this is
+        how they differ.
+    """
+    known = {other for other in others if isinstance(other, str)}
+    pairs = look_alikes((name for name in names if isinstance(name, str) and name not in known), sorted(known))
+    if not pairs:
+        return ""
+    forms = [
+        form for form in ("NFC", "NFD") if all(unicodedata.normalize(form, name) == other for name, other in pairs)
+    ]
+    call = f', in Python by unicodedata.normalize("{forms[0]}", name)' if forms else ""
+    return f"{_paired(pairs)}. {remedy or f'If they mean the same, rename the former like the latter{call}.'}"
+
+
+def _paired(pairs: Sequence[tuple[str, str]]) -> str:
+    more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []
+    return ", ".join([*(" looks like ".join(map(_escaped, pair)) for pair in pairs[:_LISTED]), *more])
+
+
+def _escaped(name: str) -> str:
+    """Return a name in quotes with escapes, which shows white space and characters that look the same."""
+    return shortened(ascii(name))
+
+
+def escaped_groups(groups: Sequence[Sequence[str]]) -> str:
+    """Return groups of names with escapes instead of non-ASCII characters, which shows how the names differ."""
+    more = [f"and {len(groups) - _LISTED} more"] if len(groups) > _LISTED else []
+    return ", ".join([*(" and ".join(ascii(name) for name in group[:2]) for group in groups[:_LISTED]), *more])
