@@ -11,12 +11,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile
+from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, has_changed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .feature_rows import COPIED_BYTES, rows_per_block
 from .feature_source import FeatureSource
 
 # Entries of headers that the parts of a set have in common, because a run resumes only if they are equal.
@@ -45,17 +46,21 @@ class FeatureStore:
         self.files = _files_in(path)
         self.header = self.files[0].header
         self.source = _source_of(self.header, path)
-        self.blocks = [block for file in self.files for block in file.blocks]
-        self.starts = np.cumsum([0, *map(len, self.blocks)])
-        contents = [digest for file in self.files for digest in file.header["contents"]]
-        parts = "".join([*contents, self.source.digest, str(self.header["fingerprint"]), str(self.starts[-1])])
-        self.digest = hashlib.sha256(parts.encode()).hexdigest()
+        self.blocks = [(file, block) for file in self.files for block in file.blocks]
+        self.starts = np.cumsum([0, *(len(block) for _, block in self.blocks)])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self.digest)
+        return _reopened, (self.path, self.identity)
+
+    @property
+    def identity(self) -> str:
+        """A digest by which a copy recognizes the files without reading rows that are as sktl wrote them."""
+        files = [(file.header["contents"], file.header["first_rows"], file.digest) for file in self.files]
+        facts = (files, self.source.digest, self.header["fingerprint"], len(self))
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     @cached_property
     def names(self) -> np.ndarray:
@@ -68,7 +73,8 @@ class FeatureStore:
         if not len(positions):
             return found
         if isinstance(positions, range) and positions.step == 1:
-            for block, start in zip(*self._between(positions.start, positions.stop), strict=True):
+            for i in self._between(positions.start, positions.stop):
+                block, start = self._block(i), self.starts[i]
                 first, last = max(start, positions.start), min(start + len(block), positions.stop)
                 some = block[first - start : last - start, :n_columns]
                 found[first - positions.start : last - positions.start] = some
@@ -78,14 +84,19 @@ class FeatureStore:
         order = np.argsort(of_block, kind="stable")
         used, firsts = np.unique(of_block[order], return_index=True)
         for i, at in zip(used, np.split(order, firsts[1:]), strict=True):
-            found[at] = self.blocks[i][wanted[at] - self.starts[i], :n_columns]
+            found[at] = self._block(i)[wanted[at] - self.starts[i], :n_columns]
         return found
 
-    def _between(self, start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the blocks with rows from `start` to `stop`, and their first rows."""
+    def _between(self, start: int, stop: int) -> range:
+        """Return the positions of the blocks with rows from `start` to `stop`."""
         first, last = np.searchsorted(self.starts, [start, stop], side="right") - 1
-        last = min(last + 1, len(self.blocks))
-        return self.blocks[first:last], self.starts[first:last]
+        return range(first, min(last + 1, len(self.blocks)))
+
+    def _block(self, i: int) -> np.ndarray:
+        """Return the rows of a block, if their file was not overwritten."""
+        file, block = self.blocks[i]
+        file.check_in_place()
+        return block
 
 
 def _source_of(header: Mapping[str, Any], path: str) -> FeatureSource:
@@ -101,10 +112,10 @@ def _source_of(header: Mapping[str, Any], path: str) -> FeatureSource:
     return source
 
 
-def _reopened(path: str, digest: str) -> FeatureStore:
+def _reopened(path: str, identity: str) -> FeatureStore:
     store = FeatureStore(path)
-    if store.digest != digest:
-        raise InvalidInputError(f"{shown(path)} has changed since it was loaded. Load it again.")
+    if store.identity != identity:
+        raise has_changed(path)
     return store
 
 
@@ -194,7 +205,7 @@ class ImageFeatures(Sequence[Any]):
 
     @property
     def names(self) -> np.ndarray:
-        return self._store.names[np.asarray(self._positions)]
+        return self._store.names[np.asarray(self._positions, dtype=np.int64)]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -211,15 +222,18 @@ class ImageFeatures(Sequence[Any]):
         return self.size * self.dtype.itemsize
 
     def digest(self) -> str:
-        """Return a digest of the contents of the images, in order.
+        """Return a digest of the features of all stages, in order. This reads all rows, block by block.
 
         Returns
         -------
         digest : str
-            Digest in hexadecimal digits.
+            Digest in hexadecimal digits. It does not depend on how the rows are stored or selected.
         """
-        positions = np.asarray(self._positions, dtype=np.int64)
-        return hashlib.sha256(self._store.digest.encode() + positions.tobytes()).hexdigest()
+        digest, n_columns = hashlib.sha256(self.source.digest.encode()), self.source.sizes[-1]
+        size = rows_per_block(4 * n_columns, COPIED_BYTES)
+        for start in range(0, len(self), size):
+            digest.update(self._store.rows(self._positions[start : start + size], n_columns).data)
+        return digest.hexdigest()
 
     def columns(self, n: int) -> ImageFeatures:
         """Return the first columns.

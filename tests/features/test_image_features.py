@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import tracemalloc
 
@@ -120,7 +121,48 @@ def test_no_features_for_validation_are_named(features):
         clf.fit(features, Y, X_val=features[:0], y_val=[])
 
 
+def test_no_features_have_no_names(features):
+    assert features[:0].names.tolist() == []
+
+
 # --------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("features") / "f.parquet"
+    write_features(list(PIXELS), path, y=Y, estimator=PretrainedImageEncoder(**TINY))
+    return path
+
+
+@given(st.lists(st.integers(0, N - 1), min_size=1))
+@example([0, 2, 1])
+@example([0, 1, 2])
+def test_equal_digests_are_equal_rows_whoever_wrote_them(file, features, tmp_path_factory, rows):
+    """Another program keeps the header of a file whose rows it selects or sorts."""
+    path = tmp_path_factory.mktemp("taken") / "f.parquet"
+    for options in {}, {"compression": "none", "use_dictionary": False}:  # decoded, and possibly mapped
+        pq.write_table(pq.read_table(file).take(rows), path, **options)
+        assert load_features(path).data.digest() == features[rows].digest()
+    assert (features[rows].digest() == features[[0, 2, 1]].digest()) == (rows == [0, 2, 1])
+
+
+def test_a_copy_does_not_open_another_selection_of_equal_length(file, tmp_path):
+    table = pq.read_table(file)
+    pq.write_table(table.take([0, 1, 2, 3]), tmp_path / "f.parquet")
+    pickled = pickle.dumps(load_features(tmp_path / "f.parquet").data)
+    assert_array_equal(np.asarray(pickle.loads(pickled)), np.asarray(load_features(file).data)[:4])
+    pq.write_table(table.take([0, 1, 3, 2]), tmp_path / "f.parquet")
+    with pytest.raises(InvalidInputError, match="has changed since it was loaded"):
+        pickle.loads(pickled)
+
+
+def test_rows_of_an_overwritten_file_are_refused(file, tmp_path):
+    data = load_features(shutil.copy(file, tmp_path / "f.parquet")).data
+    (tmp_path / "f.parquet").write_bytes(file.read_bytes()[:100])
+    for read in (np.asarray, lambda data: data[3], lambda data: data[[0, 3], 1], lambda data: data[:4].digest()):
+        with pytest.raises(InvalidInputError, match="has changed since it was loaded"):
+            read(data)
 
 
 def rewrite(part, values):
