@@ -438,7 +438,18 @@ DIFFERENT = {
         lambda p: {"estimator": PretrainedImageEncoder(backbone=Pixels, image_size=4, **TINY)},
         "crop=\\(8, 8\\)",
     ),
-    "images": (lambda p: {"X": p[::-1]}, "features of other images, from"),
+    "images": (
+        lambda p: {"X": p[::-1]},
+        "features of other images; the first that differs is .*00.png' instead of .*21",
+    ),
+    "one image": (
+        lambda p: {"X": [*p[:3], p[0], *p[4:]]},
+        "features of other images; the first that differs is .*03.png' instead of .*00.png'",
+    ),
+    "one image less": (
+        lambda p: {"X": [*p[:20], p[21]], "y": [*Y[:20], Y[21]]},
+        "features of (22|2) images instead of (21|1); the first that differs is .*20.png' instead of .*21.png'",
+    ),
     "fewer images": (lambda p: {"X": p[:9], "y": Y[:9]}, "another number of images than 9"),
     "labels": (lambda p: {"y": Y[::-1]}, "other values of 'label'"),
     "columns": (lambda p: {"y": None}, "the columns \\['label'\\] instead of \\[\\]"),
