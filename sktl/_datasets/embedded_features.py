@@ -243,7 +243,8 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     Parameters
     ----------
     path : str or path-like
-        The file, or the folder of its parts.
+        The file, the folder of its parts, or a folder of such files, whose images follow in the order of the names of
+        the files.
 
     Returns
     -------
@@ -260,7 +261,7 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     ------
     InvalidInputError
         If the file does not exist, is incomplete, or holds no images or no features written by sktl; or if the parts
-        in a folder come from different runs.
+        in a folder come from different runs, or its files from different networks.
     OSError
         If the file cannot be read, for instance because of its permissions.
     InvalidParameterError
@@ -280,10 +281,21 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
         )
     columns = [str(name) for name in store.header["targets"]]
     parts = [file.columns(columns) for file in store.files if columns]
-    values = [np.concatenate([part[name] for part in parts if len(part[name])]) for name in columns]
+    values = [_joined(store.path, name, [part[name] for part in parts if len(part[name])]) for name in columns]
     target: np.ndarray | None = None
     if values:
         target = values[0] if store.header["is_vector"] else np.stack(values, axis=1)
     if target is not None and target.ndim == 1 and target.dtype.kind == "U":
         columns = np.unique(target).tolist()
     return bunch(data=ImageFeatures(store), target=target, target_names=columns)
+
+
+def _joined(path: str, name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return a column of several files."""
+    kinds = {part.dtype.kind for part in parts}
+    if "U" in kinds and kinds & {*"biuf"}:  # numbers would become texts
+        raise InvalidInputError(
+            f"{shown(path)} has files with texts and files with numbers in the column {shown(name)}. Write them with "
+            "labels of one type."
+        )
+    return np.concatenate(parts)

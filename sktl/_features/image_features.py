@@ -25,6 +25,8 @@ _COMMON = {
     "source": "network", "fingerprint": "engine", "sktl": "version of sktl", "n_features": "number of features",
     "targets": "columns", "is_vector": "form of labels", "images_per_part": "number of images",
 }  # fmt: skip
+# Entries in which complete files may differ: engines and versions change features only by rounding.
+_OF_ONE_RUN = {"fingerprint", "sktl", "images_per_part"}
 
 
 class FeatureStore:
@@ -33,12 +35,14 @@ class FeatureStore:
     Parameters
     ----------
     path : str
-        A file, or a folder whose files are the parts of the set.
+        A file, or a folder with the parts of one run, or with complete files, whose rows follow in the order of their
+        names.
 
     Raises
     ------
     InvalidInputError
-        If there are no features, or some parts are missing or belong to another run.
+        If there are no features, if some parts are missing or belong to another run, or if complete files hold features
+        of different networks or different columns.
     """
 
     def __init__(self, path: str):
@@ -128,20 +132,35 @@ def _files_in(path: str) -> list[FeatureFile]:
     files = [FeatureFile.open(file) for file in sorted(Path(path).glob(f"*{SUFFIX}"))]
     if not files:
         raise InvalidInputError(f"{shown(path)} has no {SUFFIX} files. Pass a folder that `sktl embed` wrote.")
-    n_parts = files[0].header["part"][1]
     found = [file.header["part"] for file in files]
-    if Path(path, PROGRESS).exists() or found != [[i, n_parts] for i in range(n_parts)]:
+    n_parts, are_complete = max(n for _, n in found), all(part == [0, 1] for part in found)
+    if Path(path, PROGRESS).exists() or not (are_complete or found == [[i, n_parts] for i in range(n_parts)]):
         raise InvalidInputError(
             f"{shown(path)} is unfinished: it has {len(files)} of {n_parts} parts, or parts of different runs. Repeat "
             "the call that writes them; finished parts are not computed again."
         )
-    for file in files[1:]:
-        if different := [what for key, what in _COMMON.items() if file.header.get(key) != files[0].header.get(key)]:
-            raise InvalidInputError(
-                f"{shown(path)} has parts of different runs: {shown(file.path.name)} has another {different[0]} "
-                f"than {shown(files[0].path.name)}. Write the features again."
-            )
+    _check_alike(path, files, are_complete)
     return files
+
+
+def _check_alike(path: str, files: Sequence[FeatureFile], are_complete: bool) -> None:
+    """Raise `InvalidInputError` unless files are parts of one run, or complete files of features of one network."""
+    names = [name for name in _COMMON if not (are_complete and name in _OF_ONE_RUN)]
+    for file in files[1:]:
+        if different := [_COMMON[name] for name in names if not _is_equal(name, file.header, files[0].header)]:
+            kind = "files of different features" if are_complete else "parts of different runs"
+            raise InvalidInputError(
+                f"{shown(path)} has {kind}: {shown(file.path.name)} has another {different[0]} than "
+                f"{shown(files[0].path.name)}. Write the features again."
+            )
+
+
+def _is_equal(name: str, *headers: dict[str, Any]) -> bool:
+    """Return True if headers have equal entries. The answer of a network depends on the machine, by rounding."""
+    first, second = (header.get(name) for header in headers)
+    if name == "source" and isinstance(first, dict) and isinstance(second, dict):
+        first, second = first | {"answer": None}, second | {"answer": None}
+    return bool(first == second)
 
 
 class ImageFeatures(Sequence[Any]):

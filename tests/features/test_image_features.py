@@ -188,6 +188,58 @@ def test_parts_of_different_runs_are_refused(name, folder, tmp_path):
         load_features(tmp_path / "parts")
 
 
+@pytest.fixture
+def weeks(file, tmp_path):
+    """Return a folder of two complete files, of the first five images and the others."""
+    table, folder = pq.read_table(file), tmp_path / "weeks"
+    folder.mkdir()
+    for i, part in enumerate((table.slice(0, 5), table.slice(5))):
+        pq.write_table(part, folder / f"{i}.parquet")
+    return folder
+
+
+def test_complete_files_in_a_folder_follow_each_other(weeks, file):
+    whole, found = load_features(file), load_features(weeks)
+    assert_array_equal(np.asarray(found.data), np.asarray(whole.data))
+    assert_array_equal(found.data.names, whole.data.names)
+    assert_array_equal(found.target, whole.target)
+    assert found.data.digest() == whole.data.digest()
+    assert_array_equal(np.asarray(pickle.loads(pickle.dumps(found.data))), np.asarray(whole.data))
+
+
+@pytest.mark.parametrize("name", [*_COMMON])
+def test_complete_files_may_differ_in_what_changes_features_by_rounding(name, weeks):
+    source = json.loads(pq.read_schema(weeks / "1.parquet").metadata[b"sktl"])["source"]
+    rewrite(weeks / "1.parquet", {"source": source | {"answer": [0.5] * N_FEATURES}})
+    assert len(load_features(weeks).data) == N
+    rewrite(weeks / "1.parquet", {name: (OTHERS | {"source": source | {"digest": "0"}})[name]})
+    if name in {"fingerprint", "sktl", "images_per_part"}:
+        assert len(load_features(weeks).data) == N
+    else:
+        with pytest.raises(
+            InvalidInputError, match=f"files of different features: '1.parquet' has another {_COMMON[name]}"
+        ):
+            load_features(weeks)
+
+
+def test_labels_of_different_types_are_not_joined(weeks):
+    table = pq.read_table(weeks / "1.parquet")
+    pq.write_table(table.set_column(1, "label", pa.array(["cat"] * len(table))), weeks / "1.parquet")
+    with pytest.raises(
+        InvalidInputError, match=r"weeks' has files with texts and files with numbers in the column 'lab"
+    ):
+        load_features(weeks)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_complete_files_are_not_removed_from_a_folder_of_parts(overwrite, weeks):
+    with pytest.raises(
+        InvalidParameterError, match=r"holds '0\.parquet', which is not a part of these features\. Pass"
+    ):
+        write_features(list(PIXELS), weeks, y=Y, estimator=PretrainedImageEncoder(**TINY), overwrite=overwrite)
+    assert sorted(path.name for path in weeks.iterdir()) == ["0.parquet", "1.parquet"]
+
+
 @pytest.mark.parametrize("change", [{"sizes": [10**12]}, {"groups": [["", 63]]}, {"groups": [["", 63]], "sizes": [63]}])
 def test_a_description_that_contradicts_the_rows_is_refused(change, folder, tmp_path):
     part = shutil.copy(folder / "part-00000.parquet", tmp_path / "f.parquet")
