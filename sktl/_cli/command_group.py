@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -24,6 +25,8 @@ class CommandGroup(click.Group):
     """Turns errors and warnings of commands into messages for the command line, and exit statuses."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        if sys.stdout is None:  # click would drop the results, and the exit status would be 0
+            sys.stdout = _unwritable()
         try:
             return super().make_context(*args, **extra)
         except BrokenPipeError:
@@ -58,7 +61,7 @@ class CommandGroup(click.Group):
             ctx.exit(_INTERRUPTED)
         except InvalidImageError as error:
             raise click.ClickException(words().list_failures(error)) from error
-        except SktlError as error:
+        except (SktlError, Warning) as error:  # `python -W error` raises warnings
             raise click.ClickException(words().say(str(error))) from error
         except BrokenPipeError:
             raise  # handled by click, so that `sktl ... | head` ends quietly
@@ -78,6 +81,12 @@ def _above_bars() -> AbstractContextManager[object]:
     """Print on a line of its own: remove progress bars for the duration of the block."""
     tqdm = sys.modules.get("tqdm")
     return nullcontext() if tqdm is None else tqdm.tqdm.external_write_mode(file=sys.stderr)
+
+
+def _unwritable() -> TextIO:
+    """Return a stream to which every write fails, in the place of a standard output that is closed."""
+    # Without a buffer, which would be written again when Python ends.
+    return io.TextIOWrapper(io.FileIO(os.open(os.devnull, os.O_RDONLY), "w"), encoding="utf-8", write_through=True)
 
 
 def _of_the_system(error: OSError) -> click.ClickException:

@@ -64,7 +64,7 @@ def embed(
         raise click.UsageError("Pass either --unlabeled or --labels.", click.get_current_context())
     if source.labels is None and source.folder and os.path.isfile(user_path(source.folder)):
         source = replace(source, folder=None, labels=source.folder)
-    check_features(output)
+    check_features(output, source.folder)
     source = replace(source, has_labels=not unlabeled)
     photos = source.load()
     if source.labels is not None and not quiet:

@@ -191,7 +191,9 @@ class NamedColumns:
     columns: Sequence[str]
 
     def __getitem__(self, place: Any) -> Any:
-        """Return some rows, or the cell of a row and a column."""
+        """Return some rows, a column, or the cell of a row and a column."""
+        if isinstance(place, str):
+            return self.values[:, self.columns.index(place)]
         if isinstance(place, tuple):
             return self.values[place[0], self.columns.index(place[1])]
         return NamedColumns(self.values[place], self.columns)

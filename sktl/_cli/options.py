@@ -75,8 +75,18 @@ class Place(click.ParamType):
         return value or self.fail(f"it is empty. {self._advice}", param, ctx)
 
 
+class _Output(Place):
+    """The path of a file to write."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-":
+            self.fail("it is not written to standard output. Pass its name, or ./- for a file named -.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 FOLDER = Place("folder", "Pass a folder, or . for the current folder.")
 FILE = Place("path", "Pass the name of a file.")
+_OUTPUT = _Output("path", "Pass the name of a file.")
 
 
 class Megabytes(click.FloatRange):
@@ -119,7 +129,7 @@ saved_model = click.argument("model", type=FILE)
 
 def output(name: str, metavar: str, text: str) -> Callable[[_Command], _Command]:
     """Return the option for the file that a command writes."""
-    return click.option("-o", "--output", name, required=True, type=FILE, metavar=metavar, help=text)
+    return click.option("-o", "--output", name, required=True, type=_OUTPUT, metavar=metavar, help=text)
 
 
 def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sktl._utils.paths import check_features_suffix, check_model_suffix, check_page_suffix, checked_path
+from sktl._utils.paths import check_features_suffix, check_model_suffix, check_page_suffix, checked_path, user_path
 
 from .command_messages import shown
 
@@ -29,9 +29,17 @@ def check_model(model: str, force: bool) -> None:
     check_output(path, force)
 
 
-def check_features(path: str) -> None:
-    """Raise an error for features in a file that is no Parquet file. A folder that ends in / may have any name."""
-    check_features_suffix(checked_path(path, "path"))
+def check_features(path: str, photos: str | None) -> None:
+    """Raise an error for features in a file that is no Parquet file, or in the folder of the images, if there is one.
+
+    Another folder that ends in / may have any name.
+    """
+    target = checked_path(path, "path")
+    check_features_suffix(target)
+    if photos is not None and os.path.isdir(target) and os.path.samefile(target, user_path(photos)):
+        raise click.ClickException(
+            f"{shown(path)} is the folder of the images. Pass another folder, or a file that ends in .parquet."
+        )
 
 
 def check_output(path: Path, force: bool, example: str = "model.sktl") -> None:

@@ -182,26 +182,41 @@ def _names_of(samples: Sequence[Sample], names: Sequence[str] | None) -> list[st
 
 def _columns_of(y: Any, n_samples: int) -> tuple[dict[str, np.ndarray], bool]:
     """Return labels or numbers as columns with names, and whether `y` is a single column without rows."""
-    from sktl._targets.target_columns import as_cells, first_shown
+    from sktl._targets.target_columns import as_cells
     from sktl._targets.target_tables import columns_of
 
     if y is None:
         return {}, False
-    cells = as_cells(y, "y")
-    if cells.ndim not in (1, 2) or len(cells) != n_samples:
+    if (given := columns_of(y)) is not None:
+        _check_shape(y.shape, n_samples)
+        names = _checked_names(given)
+        # One by one: an array of the whole frame would turn integers beside floats into floats.
+        cells = [as_cells(y[name], "y") for name in given]
+        return {name: _column(column, name) for name, column in zip(names, cells, strict=True)}, False
+    table = as_cells(y, "y")
+    _check_shape(table.shape, n_samples)
+    if table.ndim == 1:
+        return {"label": _column(table, "label")}, True
+    return {f"label_{i}": _column(column, f"label_{i}") for i, column in enumerate(table.T)}, False
+
+
+def _check_shape(shape: tuple[int, ...], n_samples: int) -> None:
+    if len(shape) not in (1, 2) or shape[0] != n_samples:
         raise InvalidInputError(
-            f"X has {n_samples} images but y has shape {cells.shape}. Pass one label, or one row, for each image."
+            f"X has {n_samples} images but y has shape {shape}. Pass one label, or one row, for each image."
         )
-    is_vector = cells.ndim == 1
-    table = cells[:, None] if is_vector else cells
-    given = None if is_vector else columns_of(y)
-    names = ["label"] if is_vector else [f"label_{i}" for i in range(table.shape[1])]
-    names = names if given is None else [in_utf8(str(name)) for name in given]
+
+
+def _checked_names(given: Sequence[Any]) -> list[str]:
+    """Return names of columns as they are written, if files can have them."""
+    from sktl._targets.target_columns import first_shown
+
+    names = [in_utf8(str(name)) for name in given]
     if len({*names, NAMES, FEATURES}) < len(names) + 2:
         raise InvalidInputError(
             f"The columns of y need different names, other than {NAMES!r} and {FEATURES!r}: {first_shown(names)}."
         )
-    return {name: _column(table[:, i], name) for i, name in enumerate(names)}, is_vector
+    return names
 
 
 def _column(cells: np.ndarray, name: str) -> np.ndarray:
@@ -228,7 +243,8 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     Parameters
     ----------
     path : str or path-like
-        The file, or the folder of its parts.
+        The file, the folder of its parts, or a folder of such files, whose images follow in the order of the names of
+        the files.
 
     Returns
     -------
@@ -244,8 +260,8 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     Raises
     ------
     InvalidInputError
-        If the file does not exist, is incomplete, or holds no features written by sktl; or if the parts in a folder
-        come from different runs.
+        If the file does not exist, is incomplete, or holds no images or no features written by sktl; or if the parts
+        in a folder come from different runs, or its files from different networks.
     OSError
         If the file cannot be read, for instance because of its permissions.
     InvalidParameterError
@@ -258,12 +274,28 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     write_features : Write features, with an example.
     """
     store = FeatureStore(checked_path(path, "path"))
+    if not len(store):
+        raise InvalidInputError(
+            f"{shown(store.path)} holds no images: none could be used, or another program has removed them. Write the "
+            "features of other images."
+        )
     columns = [str(name) for name in store.header["targets"]]
     parts = [file.columns(columns) for file in store.files if columns]
-    values = [np.concatenate([part[name] for part in parts if len(part[name])]) for name in columns]
+    values = [_joined(store.path, name, [part[name] for part in parts if len(part[name])]) for name in columns]
     target: np.ndarray | None = None
     if values:
         target = values[0] if store.header["is_vector"] else np.stack(values, axis=1)
     if target is not None and target.ndim == 1 and target.dtype.kind == "U":
         columns = np.unique(target).tolist()
     return bunch(data=ImageFeatures(store), target=target, target_names=columns)
+
+
+def _joined(path: str, name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return a column of several files."""
+    kinds = {part.dtype.kind for part in parts}
+    if "U" in kinds and kinds & {*"biuf"}:  # numbers would become texts
+        raise InvalidInputError(
+            f"{shown(path)} has files with texts and files with numbers in the column {shown(name)}. Write them with "
+            "labels of one type."
+        )
+    return np.concatenate(parts)

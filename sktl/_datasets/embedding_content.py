@@ -139,7 +139,7 @@ class Embedding:
         except InvalidInputError:
             return "features whose names or labels are damaged"
         if found != names:
-            return f"features of other images, from {_ends(found)} instead of {_ends(names)}"
+            return _other_names(found, names)
         for name, values in columns.items():
             if values.tolist() != [value for part in usable for value in part.columns[name].tolist()]:
                 return f"other values of {shown(name)}"
@@ -170,6 +170,16 @@ def _source_in_words(values: dict[str, Any]) -> str:
         f"{n} stage{'s' * (n > 1)} of {source.described}{precision} (digest {source.digest[:8]}) and "
         f"{shortened(source.preprocessing, 400)}"
     )
+
+
+def _other_names(found: Sequence[str], names: Sequence[str]) -> str:
+    """Return how the names in a file differ from the names of some images."""
+    n, n_own = len(found), len(names)
+    which = "other images" if n == n_own else f"{n:,} image{'s' * (n != 1)} instead of {n_own:,}"
+    different = ((one, own) for one, own in zip(found, names, strict=False) if one != own)
+    if first := next(different, None):
+        which += f"; the first that differs is {shown(first[0])} instead of {shown(first[1])}"
+    return f"features of {which}"
 
 
 def _is_in(failure: ImageFailure, part: Part) -> bool:

@@ -7,6 +7,7 @@ names, the labels and the contents of its images are the same.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ from sktl._utils.paths import naming, shown, why_no_file
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 
 from .embedding_content import Embedding, Part, stamps_digest
+
+_PART = re.compile(rf"part-\d+{re.escape(SUFFIX)}")
 
 
 class Place:
@@ -45,9 +48,21 @@ class Place:
         return self.folder / f"part-{i:05d}{SUFFIX}"
 
     def surplus(self, n_parts: int) -> list[Path]:
-        """Return parts beyond the last one, of a larger set."""
+        """Return parts beyond the last one, of a larger set.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the folder has other files of the same format, which are never removed.
+        """
         used = {self.part(i) for i in range(n_parts)}
-        return [path for path in sorted(self.folder.glob(f"*{SUFFIX}")) if path not in used]
+        found = [path for path in sorted(self.folder.glob(f"*{SUFFIX}")) if path not in used]
+        if others := [path for path in found if not _PART.fullmatch(path.name)]:
+            raise InvalidParameterError(
+                f"path={shown(self.path)} holds {shown(others[0].name)}, which is not a part of these features. Pass "
+                f"another folder, or a file in this folder: a path that ends in {SUFFIX}."
+            )
+        return found
 
     def stamps(self, i: int) -> Path:
         """Return the file with the stamps of the images of a part."""

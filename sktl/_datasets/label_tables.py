@@ -33,7 +33,13 @@ _PATH_COLUMNS = ("path", "file", "filename", "image")
 _DELIMITERS = (",", ";", "\t")
 # A first line that names the delimiter for Excel, which does not show it as a row.
 _DELIMITER_LINE = re.compile(r"(\"?)sep=([^\w\s\"]|\t)\1(?:\r?\n|\r)", re.IGNORECASE)
-_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+# The first bytes of files that are not text, and what such files are.
+_FORMATS = {
+    b"PK\x03\x04": "a workbook or an archive",
+    b"\xd0\xcf\x11\xe0": "a workbook or an archive",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "compressed by gzip",
+}
 # Not what `float` accepts, which includes "1_000", "infinity" and "nan".
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Without leading zeros, because "007" and "7" are different names. At most 18 digits, which int64 can represent.
@@ -194,8 +200,8 @@ def _text(path: str, name: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(f"The table {name} cannot be read: {reason}. Pass a CSV file.") from error
-    if content.startswith(_WORKBOOKS):
-        raise InvalidInputError(f"{name} is a workbook or an archive. Save the table as CSV.")
+    if found := [what for start, what in _FORMATS.items() if content.startswith(start)]:
+        raise InvalidInputError(f"{name} is {found[0]}. Save the table as CSV.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

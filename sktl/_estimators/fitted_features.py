@@ -33,7 +33,7 @@ class PretrainedFeatures:
     groups: tuple[tuple[str, int], ...]
 
     def __call__(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
-        """Return the features of samples, float32 of shape (n_samples, n_features)."""
+        """Return the features of samples, float32 of shape (n_samples, n_features), or what the extractor keeps."""
         extractor = replace(extractor, feature_stages=self.n_stages)
         features = extractor(samples)
         self._check_groups(extractor)
@@ -78,7 +78,7 @@ class TunedFeatures:
     groups: tuple[tuple[str, int], ...]
 
     def __call__(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
-        """Return the features of samples, float32 of shape (n_samples, n_features)."""
+        """Return the features of samples, float32 of shape (n_samples, n_features), or what the extractor keeps."""
         if self.cut.split:
             return TailExtractor(replace(extractor, n_tail_stages=self.n_trained), self.cut)(samples)
         trained = extractor.backbone.with_network(self.cut.network, self.digest)

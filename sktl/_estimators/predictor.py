@@ -6,7 +6,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
@@ -369,8 +369,11 @@ class PretrainedImagePredictor(PretrainedImageBase):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the values of the output layer, float64 of shape (n_samples, n_outputs)."""
-        features = self._transform(X)
-        return output_values(self.net_.module_.output, features)
+        check_is_fitted(self)
+        samples = self._inputs(X, reset=False)
+        # Instead of the features of all images, only the few numbers that the output layer makes of them are kept.
+        kept = partial(output_values, self.net_.module_.output)
+        return self._features(samples, replace(self._fitted_extractor(), kept=kept))
 
     @isolated()
     def typicality(self, X: Any) -> np.ndarray:

@@ -82,7 +82,7 @@ class _Rows:
 
     def put(self, positions: Sequence[int], rows: np.ndarray) -> None:
         if self.array.shape[1:] != rows.shape[1:]:
-            self.array = np.empty((self._n_samples, *rows.shape[1:]), np.float32)
+            self.array = np.empty((self._n_samples, *rows.shape[1:]), rows.dtype)
         self.array[positions] = rows
 
 

@@ -29,7 +29,7 @@ from sktl.exceptions import BackboneWarning, ImageFailure, InvalidImageError, In
 from . import engines
 from .cluster_pass import attempted
 from .engines import FrozenPart
-from .feature_rows import COPIED_BYTES, Rows, rows_per_block
+from .feature_rows import COPIED_BYTES, Kept, Rows, rows_per_block
 from .features_from_files import check_images, layout_of, stored_rows
 from .frozen_trunk import EngineFacts
 from .image_features import ImageFeatures
@@ -68,6 +68,8 @@ class FeatureExtractor:
         The precision in which the engine computes. Rows are float32 in either case.
     title : str
         Title of the progress bar.
+    kept : callable or None
+        What is kept of the rows, so that not all of them are in memory at once. None keeps all of them.
     """
 
     backbone: Backbone
@@ -81,6 +83,7 @@ class FeatureExtractor:
     engine: str = "auto"
     precision: str = "float32"
     title: str = "features of images"
+    kept: Kept | None = None
 
     @property
     def n_features(self) -> int:
@@ -204,7 +207,7 @@ class FeatureExtractor:
             return contents_digest(samples, pool, self.cache)
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Return the features or activations of samples, as float32 of shape (n_samples, ...).
+        """Return the features or activations of samples, float32 of shape (n_samples, ...), or what is kept of them.
 
         Stored features are not computed again. If they do not fit into memory, they stay in their file. If joblib's
         active backend has a cluster, its workers compute the features of images.
@@ -245,7 +248,8 @@ class FeatureExtractor:
         if self.n_tail_stages or self.view is not None:
             check_images(features)
         # The output layer, the choice of its features and penalty, and typicality accept rows of either kind.
-        return cast(np.ndarray, stored_rows(features, self.backbone, self.feature_stages, self.precision))
+        rows = cast(np.ndarray, stored_rows(features, self.backbone, self.feature_stages, self.precision))
+        return rows if self.kept is None else self.kept(rows)
 
     def attempt(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
         """Return the rows of samples, computed in this process, and the failures; rows of failures are undefined."""
@@ -282,7 +286,7 @@ class FeatureExtractor:
             read_ahead(samples, pool, self.cache) as windows,
         ):
             decoder = Decoder(samples, self.backbone.preprocessing, self.view, windows.budget)
-            rows = Rows(len(samples), progress)
+            rows = Rows(len(samples), progress, self.kept)
             wanted = Wanted(windows, rows, decoder)
             if self._is_computing(wanted, pool):
                 engine = engines.registry.open(self._part, n_workers)

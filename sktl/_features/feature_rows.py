@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from sktl.exceptions import ImageFailure
 _BLOCK = 256
 COPIED_BYTES = 16 << 20
 
+# Returns what is kept of some rows, an array of as many rows. It maps each row separately.
+Kept: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
 
 class Rows:
     """Rows of an array, addressed by the keys of samples and filled one by one.
@@ -27,20 +31,23 @@ class Rows:
     n_samples : int
     progress : Progress
         Is notified of the number of samples that have a row, or a reason why they have none.
+    kept : callable, default=None
+        What is kept of the rows. None keeps all of them.
 
     Attributes
     ----------
     array : ndarray of shape (n_samples, ...)
-        The rows. It exists after `begin`.
+        The rows, or what is kept of them. It exists after `begin`.
     positions : dict
         Positions of the samples of each key.
     problems : dict
         Why keys have no row.
     """
 
-    def __init__(self, n_samples: int, progress: Progress):
+    def __init__(self, n_samples: int, progress: Progress, kept: Kept | None = None):
         self.n_samples = n_samples
         self.progress = progress
+        self._kept = kept or _all_of
         self.positions: dict[bytes, list[int]] = {}
         self.problems: dict[bytes, str] = {}
         self._missing: set[bytes] = set()
@@ -68,14 +75,16 @@ class Rows:
 
     def begin(self, shape: tuple[int, ...]) -> list[bytes]:
         """Begin with rows of a shape, all of them missing. Return the keys without a problem."""
-        self.array = np.empty((self.n_samples, *shape), np.float32)
+        self._length = shape[0]
+        nothing = self._kept(np.empty((0, *shape), np.float32))
+        self.array = np.empty((self.n_samples, *nothing.shape[1:]), nothing.dtype)
         self._missing = self.positions.keys() - self.problems.keys()
         self._n_done = sum(len(self.positions[key]) for key in self.problems)
         return [key for key in self.positions if key in self._missing]
 
     def fill(self, keys: Sequence[bytes], cache: Cache, space: str, shape: tuple[int, ...]) -> list[bytes]:
         """Fill in cached values with the given shape. Return the keys that are not cached."""
-        size, length = 4 * math.prod(shape), self.array.shape[1]
+        size = 4 * math.prod(shape)
         n_keys = rows_per_block(size, COPIED_BYTES)  # bounds the memory for copies
         for start in range(0, len(keys), n_keys):
             values = cache.get(space, keys[start : start + n_keys])
@@ -84,7 +93,7 @@ class Rows:
             if pairs:
                 positions, sources = map(list, zip(*pairs, strict=True))
                 whole = np.frombuffer(b"".join(found.values()), np.float32).reshape(-1, *shape)
-                self.array[positions] = whole[sources, :length]
+                self.array[positions] = self._kept(whole[sources, : self._length])
             self._missing -= found.keys()
             self._n_done += len(pairs)
         self._tell()
@@ -95,7 +104,7 @@ class Rows:
         if isinstance(outcome, str):
             self.problems[key] = outcome
         else:
-            self.array[self.positions[key]] = outcome[: self.array.shape[1]]
+            self.array[self.positions[key]] = self._kept(outcome[None, : self._length])
         self._missing.discard(key)
         self._computed.add(key)
         self._n_done += len(self.positions[key])
@@ -116,6 +125,10 @@ class Rows:
         """Return the samples without a row, with reasons, in order."""
         pairs = sorted((i, reason) for key, reason in self.problems.items() for i in self.positions[key])
         return [ImageFailure(i, samples[i].name, reason) for i, reason in pairs]
+
+
+def _all_of(rows: np.ndarray) -> np.ndarray:
+    return rows
 
 
 def rows_per_block(row_bytes: int, n_bytes: int) -> int:

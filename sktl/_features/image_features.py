@@ -11,12 +11,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile
+from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, has_changed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .feature_rows import COPIED_BYTES, rows_per_block
 from .feature_source import FeatureSource
 
 # Entries of headers that the parts of a set have in common, because a run resumes only if they are equal.
@@ -24,6 +25,8 @@ _COMMON = {
     "source": "network", "fingerprint": "engine", "sktl": "version of sktl", "n_features": "number of features",
     "targets": "columns", "is_vector": "form of labels", "images_per_part": "number of images",
 }  # fmt: skip
+# Entries in which complete files may differ: engines and versions change features only by rounding.
+_OF_ONE_RUN = {"fingerprint", "sktl", "images_per_part"}
 
 
 class FeatureStore:
@@ -32,12 +35,14 @@ class FeatureStore:
     Parameters
     ----------
     path : str
-        A file, or a folder whose files are the parts of the set.
+        A file, or a folder with the parts of one run, or with complete files, whose rows follow in the order of their
+        names.
 
     Raises
     ------
     InvalidInputError
-        If there are no features, or some parts are missing or belong to another run.
+        If there are no features, if some parts are missing or belong to another run, or if complete files hold features
+        of different networks or different columns.
     """
 
     def __init__(self, path: str):
@@ -45,17 +50,21 @@ class FeatureStore:
         self.files = _files_in(path)
         self.header = self.files[0].header
         self.source = _source_of(self.header, path)
-        self.blocks = [block for file in self.files for block in file.blocks]
-        self.starts = np.cumsum([0, *map(len, self.blocks)])
-        contents = [digest for file in self.files for digest in file.header["contents"]]
-        parts = "".join([*contents, self.source.digest, str(self.header["fingerprint"]), str(self.starts[-1])])
-        self.digest = hashlib.sha256(parts.encode()).hexdigest()
+        self.blocks = [(file, block) for file in self.files for block in file.blocks]
+        self.starts = np.cumsum([0, *(len(block) for _, block in self.blocks)])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self.digest)
+        return _reopened, (self.path, self.identity)
+
+    @property
+    def identity(self) -> str:
+        """A digest by which a copy recognizes the files without reading rows that are as sktl wrote them."""
+        files = [(file.header["contents"], file.header["first_rows"], file.digest) for file in self.files]
+        facts = (files, self.source.digest, self.header["fingerprint"], len(self))
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     @cached_property
     def names(self) -> np.ndarray:
@@ -68,7 +77,8 @@ class FeatureStore:
         if not len(positions):
             return found
         if isinstance(positions, range) and positions.step == 1:
-            for block, start in zip(*self._between(positions.start, positions.stop), strict=True):
+            for i in self._between(positions.start, positions.stop):
+                block, start = self._block(i), self.starts[i]
                 first, last = max(start, positions.start), min(start + len(block), positions.stop)
                 some = block[first - start : last - start, :n_columns]
                 found[first - positions.start : last - positions.start] = some
@@ -78,14 +88,19 @@ class FeatureStore:
         order = np.argsort(of_block, kind="stable")
         used, firsts = np.unique(of_block[order], return_index=True)
         for i, at in zip(used, np.split(order, firsts[1:]), strict=True):
-            found[at] = self.blocks[i][wanted[at] - self.starts[i], :n_columns]
+            found[at] = self._block(i)[wanted[at] - self.starts[i], :n_columns]
         return found
 
-    def _between(self, start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the blocks with rows from `start` to `stop`, and their first rows."""
+    def _between(self, start: int, stop: int) -> range:
+        """Return the positions of the blocks with rows from `start` to `stop`."""
         first, last = np.searchsorted(self.starts, [start, stop], side="right") - 1
-        last = min(last + 1, len(self.blocks))
-        return self.blocks[first:last], self.starts[first:last]
+        return range(first, min(last + 1, len(self.blocks)))
+
+    def _block(self, i: int) -> np.ndarray:
+        """Return the rows of a block, if their file was not overwritten."""
+        file, block = self.blocks[i]
+        file.check_in_place()
+        return block
 
 
 def _source_of(header: Mapping[str, Any], path: str) -> FeatureSource:
@@ -101,10 +116,10 @@ def _source_of(header: Mapping[str, Any], path: str) -> FeatureSource:
     return source
 
 
-def _reopened(path: str, digest: str) -> FeatureStore:
+def _reopened(path: str, identity: str) -> FeatureStore:
     store = FeatureStore(path)
-    if store.digest != digest:
-        raise InvalidInputError(f"{shown(path)} has changed since it was loaded. Load it again.")
+    if store.identity != identity:
+        raise has_changed(path)
     return store
 
 
@@ -117,20 +132,35 @@ def _files_in(path: str) -> list[FeatureFile]:
     files = [FeatureFile.open(file) for file in sorted(Path(path).glob(f"*{SUFFIX}"))]
     if not files:
         raise InvalidInputError(f"{shown(path)} has no {SUFFIX} files. Pass a folder that `sktl embed` wrote.")
-    n_parts = files[0].header["part"][1]
     found = [file.header["part"] for file in files]
-    if Path(path, PROGRESS).exists() or found != [[i, n_parts] for i in range(n_parts)]:
+    n_parts, are_complete = max(n for _, n in found), all(part == [0, 1] for part in found)
+    if Path(path, PROGRESS).exists() or not (are_complete or found == [[i, n_parts] for i in range(n_parts)]):
         raise InvalidInputError(
             f"{shown(path)} is unfinished: it has {len(files)} of {n_parts} parts, or parts of different runs. Repeat "
             "the call that writes them; finished parts are not computed again."
         )
-    for file in files[1:]:
-        if different := [what for key, what in _COMMON.items() if file.header.get(key) != files[0].header.get(key)]:
-            raise InvalidInputError(
-                f"{shown(path)} has parts of different runs: {shown(file.path.name)} has another {different[0]} "
-                f"than {shown(files[0].path.name)}. Write the features again."
-            )
+    _check_alike(path, files, are_complete)
     return files
+
+
+def _check_alike(path: str, files: Sequence[FeatureFile], are_complete: bool) -> None:
+    """Raise `InvalidInputError` unless files are parts of one run, or complete files of features of one network."""
+    names = [name for name in _COMMON if not (are_complete and name in _OF_ONE_RUN)]
+    for file in files[1:]:
+        if different := [_COMMON[name] for name in names if not _is_equal(name, file.header, files[0].header)]:
+            kind = "files of different features" if are_complete else "parts of different runs"
+            raise InvalidInputError(
+                f"{shown(path)} has {kind}: {shown(file.path.name)} has another {different[0]} than "
+                f"{shown(files[0].path.name)}. Write the features again."
+            )
+
+
+def _is_equal(name: str, *headers: dict[str, Any]) -> bool:
+    """Return True if headers have equal entries. The answer of a network depends on the machine, by rounding."""
+    first, second = (header.get(name) for header in headers)
+    if name == "source" and isinstance(first, dict) and isinstance(second, dict):
+        first, second = first | {"answer": None}, second | {"answer": None}
+    return bool(first == second)
 
 
 class ImageFeatures(Sequence[Any]):
@@ -194,7 +224,7 @@ class ImageFeatures(Sequence[Any]):
 
     @property
     def names(self) -> np.ndarray:
-        return self._store.names[np.asarray(self._positions)]
+        return self._store.names[np.asarray(self._positions, dtype=np.int64)]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -211,15 +241,18 @@ class ImageFeatures(Sequence[Any]):
         return self.size * self.dtype.itemsize
 
     def digest(self) -> str:
-        """Return a digest of the contents of the images, in order.
+        """Return a digest of the features of all stages, in order. This reads all rows, block by block.
 
         Returns
         -------
         digest : str
-            Digest in hexadecimal digits.
+            Digest in hexadecimal digits. It does not depend on how the rows are stored or selected.
         """
-        positions = np.asarray(self._positions, dtype=np.int64)
-        return hashlib.sha256(self._store.digest.encode() + positions.tobytes()).hexdigest()
+        digest, n_columns = hashlib.sha256(self.source.digest.encode()), self.source.sizes[-1]
+        size = rows_per_block(4 * n_columns, COPIED_BYTES)
+        for start in range(0, len(self), size):
+            digest.update(self._store.rows(self._positions[start : start + size], n_columns).data)
+        return digest.hexdigest()
 
     def columns(self, n: int) -> ImageFeatures:
         """Return the first columns.

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 
 from sktl._utils.locks import fork_safe_lock
+from sktl._utils.settings_isolation import Loan
 from sktl.exceptions import EngineError, EngineNotInstalledError
 
 _import_lock = fork_safe_lock()
@@ -37,6 +39,8 @@ PROPERTIES = {
     "ENABLE_HYPER_THREADING": True,
 }
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
+# At level DEBUG, it logs the whole graph of the network: thousands of lines in a program that logs at this level.
+_GRAPHS = logging.getLogger("openvino.frontend.pytorch.ts_decoder")
 
 
 def check_available(device: torch.device) -> None:
@@ -199,6 +203,16 @@ def core() -> Any:
     return library().Core()
 
 
+def _log_no_graphs() -> int:
+    before = _GRAPHS.level
+    if before == logging.NOTSET:  # otherwise, somebody wants to see them
+        _GRAPHS.setLevel(logging.INFO)
+    return before
+
+
+_without_graphs = Loan(_log_no_graphs, _GRAPHS.setLevel, _GRAPHS.setLevel)
+
+
 def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> Any:
     """Convert a function of torch to an OpenVINO model with static shape."""
     with torch.no_grad(), warnings.catch_warnings():
@@ -209,8 +223,9 @@ def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], ex
         traced = torch.jit.trace(function, example, check_trace=False)
     # `openvino.convert_model` would report each conversion to Intel, and patch torch while it runs.
     frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
-    decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
-    graph = frontend.load(decoder)
+    with _without_graphs:
+        decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
+        graph = frontend.load(decoder)
     (pixels,) = graph.get_inputs()
     graph.set_partial_shape(pixels, openvino.PartialShape(list(example.shape)))
     graph.set_element_type(pixels, openvino.Type.u8)

@@ -36,6 +36,7 @@ class TailExtractor:
     Parameters
     ----------
     trunk : FeatureExtractor
+        What it keeps of rows is kept of the features.
     cut : Cut
         The cut network, in eval mode on the CPU.
     """
@@ -65,7 +66,7 @@ class TailExtractor:
         return self.trunk.progress(n_images)
 
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
-        """Return the features of samples as float32 of shape (n_samples, n_features).
+        """Return the features of samples, float32 of shape (n_samples, n_features), or what is kept of them.
 
         If joblib's active backend has a cluster, its workers compute the features.
         """
@@ -75,13 +76,13 @@ class TailExtractor:
         return rows
 
     def attempt(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
-        """Return the features of samples, computed block by block in this process, and the failures.
+        """Return the features of samples, or what is kept of them, computed in this process, and the failures.
 
         Rows of unusable samples are undefined.
         """
-        features: list[np.ndarray] = []
+        found: list[np.ndarray] = []
         failures: list[ImageFailure] = []
-        trunk = dataclasses.replace(self.trunk, verbose=0)
+        trunk = dataclasses.replace(self.trunk, verbose=0, kept=None)
         with self.trunk.progress(len(samples)) as progress:
             size = max(chunk_size(trunk.device), rows_per_block(trunk.row_bytes, _TAIL_BYTES))
             for start in range(0, len(samples), size):
@@ -89,14 +90,14 @@ class TailExtractor:
                 activations, failed = trunk.usable(block)
                 failures += [failure._replace(position=failure.position + start) for failure in failed]
                 if len(activations):
-                    features.append(tail_features(self.cut, activations, trunk.device, trunk.n_jobs))
+                    features = tail_features(self.cut, activations, trunk.device, trunk.n_jobs)
+                    found.append(features if self.trunk.kept is None else self.trunk.kept(features))
                 progress.update(len(block))
+        some = np.concatenate(found) if found else np.empty((0, 0), np.float32)
         if not failures:
-            return np.concatenate(features), []
-        rows = np.empty((len(samples), features[0].shape[1] if features else 0), np.float32)
-        usable = np.delete(np.arange(len(samples)), [failure.position for failure in failures])
-        if features:
-            rows[usable] = np.concatenate(features)
+            return some, []
+        rows = np.empty((len(samples), *some.shape[1:]), some.dtype)
+        rows[np.delete(np.arange(len(samples)), [failure.position for failure in failures])] = some
         return rows, failures
 
 

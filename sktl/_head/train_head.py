@@ -141,8 +141,11 @@ def output_values(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
     weight, bias = (p.detach().numpy(force=True) for p in (layer.weight, layer.bias))
     logits = np.empty((len(features), len(bias)))
     for rows in row_blocks(len(features)):
+        block = np.asarray(features[rows]).astype(np.float64)
+        # A single row and a single output are one vector each, which einsum sums in other steps if they are long.
+        pair = np.repeat(block, 2, axis=0) if len(block) == 1 else block
         # With a BLAS, the bits of a row in a matrix product would depend on the number of rows.
-        logits[rows] = np.einsum("nd,kd->nk", np.asarray(features[rows]).astype(np.float64), weight) + bias
+        logits[rows] = np.einsum("nd,kd->nk", pair, weight)[: len(block)] + bias
     return logits
 
 

@@ -3,11 +3,13 @@
 Features are stored without compression, and each group of rows in one page, so their bytes lie in the file as in an
 array. A checksum of the first row of each group shows whether another program has rewritten the file; such a file is
 decoded once into a temporary file. Names and labels are read with the checksums of their pages, which Parquet defines.
-Mapped features are not: verifying a checksum takes as long as reading them.
+Mapped features are not: verifying a checksum takes as long as reading them. Mapped features of a file that was replaced
+or removed stay readable; a file that was overwritten in place is noticed by its size and its time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -17,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -140,6 +142,24 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+class _Stamp(NamedTuple):
+    """What identifies a file, and what changes with its content."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, file: Path | int) -> _Stamp | None:
+        """Return the stamp of a path or a descriptor; None if there is no file."""
+        try:
+            status = os.stat(file)
+        except FileNotFoundError:
+            return None
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 @dataclass(frozen=True)
 class FeatureFile:
     """A file of features, whose rows are read when they are needed.
@@ -151,11 +171,17 @@ class FeatureFile:
         What `write_rows` was told.
     blocks : list of float32 array of shape (n_rows, n_features)
         Read-only views of the file, one for each group of rows.
+    digest : str or None
+        Digest of the rows if they had to be decoded, because another program has rewritten them.
+    stamp : _Stamp or None
+        The stamp of the file when it was opened.
     """
 
     path: Path
     header: dict[str, Any]
     blocks: list[np.ndarray]
+    digest: str | None
+    stamp: _Stamp | None
 
     @classmethod
     def open(cls, path: Path) -> FeatureFile:
@@ -168,7 +194,7 @@ class FeatureFile:
         """
         if reason := why_no_file(path):
             raise InvalidInputError(f"{shown(path)} {reason}. Pass a file that `sktl embed` wrote.")
-        with _opened(path) as file:
+        with _opened(path) as (content, file):
             schema = file.schema_arrow
             header = _parsed((schema.metadata or {}).get(_KEY, b""))
             if header is None or FEATURES not in schema.names or not _holds_rows(schema.field(FEATURES).type):
@@ -176,11 +202,21 @@ class FeatureFile:
                     f"{shown(path)} holds no features of this version of sktl. Write them by "
                     "sktl.datasets.write_features or `sktl embed`."
                 )
-            blocks = _mapped(path, file.metadata, header["n_features"], header["first_rows"])
-            return cls(path, header, _decoded(file, header["n_features"]) if blocks is None else blocks)
+            blocks, digest = _mapped(content, file.metadata, header["n_features"], header["first_rows"]), None
+            if blocks is None:
+                blocks, digest = _decoded(file, header["n_features"])
+            return cls(path, header, blocks, digest, _Stamp.of(content.fileno()))
 
     def __len__(self) -> int:
         return sum(map(len, self.blocks))
+
+    def check_in_place(self) -> None:
+        """Raise `InvalidInputError` if something else has been written into the mapped file."""
+        if self.digest is not None:  # the rows are in a file of their own
+            return
+        now = _Stamp.of(self.path)
+        if now is not None and self.stamp is not None and now[:2] == self.stamp[:2] and now != self.stamp:
+            raise has_changed(self.path)
 
     def names(self) -> np.ndarray:
         """Return the names of the images, an array of str."""
@@ -192,9 +228,12 @@ class FeatureFile:
         Raises
         ------
         InvalidInputError
-            If another program has removed a column or the names of images, or the file is damaged.
+            If the file has changed since it was opened, if another program has removed a column or the names of
+            images, or if the file is damaged.
         """
-        with _opened(self.path) as file:
+        if _Stamp.of(self.path) != self.stamp:  # the names would be those of other rows
+            raise has_changed(self.path)
+        with _opened(self.path) as (_, file):
             if lacking := [name for name in names if name not in file.schema_arrow.names]:
                 raise InvalidInputError(f"{shown(self.path)} has no column {lacking[0]!r}. Write it again.")
             table = file.read(columns=[*names], use_threads=False)
@@ -207,20 +246,26 @@ class FeatureFile:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a Parquet file. Within the block, damage of the file is an error that names it.
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], Any]]:
+    """Open a Parquet file, and yield the file and its reader.
 
-    It is read without threads: a library under Arrow raises errors in them that end the process. It is opened here,
-    because Arrow takes some names for URLs, such as `run:1.parquet`, and opens only names in UTF-8.
+    Within the block, damage of the file is an error that names it. It is read without threads: a library under Arrow
+    raises errors in them that end the process. It is opened here, because Arrow takes some names for URLs, such as
+    `run:1.parquet`, and opens only names in UTF-8.
     """
     pa, pq = _pyarrow()
     try:
         with open(path, "rb") as content, pq.ParquetFile(content, page_checksum_verification=True) as file:
-            yield file
+            yield content, file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None):  # no permission, a full disk, or another fault of this machine
             raise
         raise _incomplete(path) from error
+
+
+def has_changed(path: str | Path) -> InvalidInputError:
+    """Return the error about a file that is no longer the file that was loaded."""
+    return InvalidInputError(f"{shown(path)} has changed since it was loaded. Load it again.")
 
 
 def _incomplete(path: Path) -> InvalidInputError:
@@ -257,11 +302,11 @@ def _as_numpy(column: Any) -> np.ndarray:
     return np.array(values, dtype=str if not values or isinstance(values[0], str) else None)
 
 
-def _mapped(path: Path, metadata: Any, n_features: int, first_rows: Sequence[int]) -> list[np.ndarray] | None:
+def _mapped(content: IO[bytes], metadata: Any, n_features: int, first_rows: Sequence[int]) -> list[np.ndarray] | None:
     """Return the features of each group as they lie in the file, or None if they lie there in another form."""
     if metadata.num_row_groups != len(first_rows):
         return None
-    whole = np.memmap(path, np.uint8, "r") if first_rows else np.empty(0, np.uint8)
+    whole = np.memmap(content, np.uint8, "r") if first_rows else np.empty(0, np.uint8)
     blocks, end = [], len(_MAGIC)
     for i, expected in enumerate(first_rows):
         # The metadata of columns would also say where the features are, but damaged ones end the process.
@@ -280,9 +325,9 @@ def _mapped(path: Path, metadata: Any, n_features: int, first_rows: Sequence[int
     return blocks
 
 
-def _decoded(file: Any, n_features: int) -> list[np.ndarray]:
-    """Return the features of each group, decoded into a temporary file that has no name."""
-    blocks = []
+def _decoded(file: Any, n_features: int) -> tuple[list[np.ndarray], str]:
+    """Return the features of each group, decoded into a temporary file that has no name, and a digest of all rows."""
+    blocks, digest = [], hashlib.sha256()
     with tempfile.TemporaryFile() as scratch:
         for i in range(file.metadata.num_row_groups):
             column = file.read_row_group(i, columns=[FEATURES], use_threads=False)[FEATURES]
@@ -291,11 +336,12 @@ def _decoded(file: Any, n_features: int) -> list[np.ndarray]:
                 if values.size != len(chunk) * n_features:
                     raise InvalidInputError(f"The rows of a file must have {n_features} features. Write it again.")
                 if values.size:
-                    start = scratch.tell()
-                    scratch.write(np.ascontiguousarray(values).data)
+                    start, rows = scratch.tell(), np.ascontiguousarray(values).data
+                    digest.update(rows)
+                    scratch.write(rows)
                     scratch.flush()
                     blocks.append(_view(scratch, start, values.reshape(-1, n_features).shape))
-    return blocks
+    return blocks, digest.hexdigest()
 
 
 def _view(file: Any, start: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -73,6 +73,8 @@ _OR_FILE = {
 def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors, private: bool = False) -> None:
     """Write a document and tensors to a file, which is created completely or not at all.
 
+    Equal arguments lead to equal bytes.
+
     Parameters
     ----------
     place : path or binary file object
@@ -100,7 +102,9 @@ def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors
     metadata[_DIGEST] = _digest(text, plain)
     try:
         if path is None:
-            write_all(place, safetensors.torch.save(plain, metadata))
+            content = io.BytesIO(safetensors.torch.save(plain, metadata))
+            _sort_metadata(content)
+            write_all(place, content.getvalue())
         else:
             _write_file(path, plain, metadata, private)
     except safetensors.SafetensorError as error:  # the disk is full, or the document is too long for a header
@@ -127,12 +131,25 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
         safetensors.torch.save_file(tensors, draft, metadata)
         # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
         with open(draft, "rb+") as file:
+            _sort_metadata(file)
+            file.flush()
             os.fsync(file.fileno())
         os.chmod(draft, mode)  # safetensors creates files that only their owner can read
         os.replace(draft, target)
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def _sort_metadata(file: IO[bytes]) -> None:
+    """Sort the metadata in the header, which safetensors writes in random order."""
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(text) <= length:  # otherwise, another version of safetensors writes other JSON, whose order does no harm
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def _create(path: Path, mode: int) -> int:

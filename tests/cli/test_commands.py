@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import inspect
 import io
 import json
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import click
@@ -33,6 +35,7 @@ from sktl._cli import accuracy_estimates, command_group, output_files
 from sktl._cli import commands as _cli
 from sktl._cli.options import DEFAULTS
 from sktl.datasets import load_image_folder
+from sktl.exceptions import ImageFolderWarning
 
 # What is left to the estimator takes a second to choose for each fold.
 GIVEN = {"image_size": 32, "feature_stages": 1, "weight_decay": 0.1, "random_state": 0, "n_jobs": 1}
@@ -712,6 +715,27 @@ def test_a_full_disk_is_an_error_in_a_line(command, monkeypatch, capsys):
     assert capsys.readouterr().err == "Error: standard output: No space left on device.\n"
     with contextlib.suppress(OSError):  # what it could not write is tried again
         full.close()
+
+
+@pytest.mark.parametrize("command", [["--version"], ["fit", "--help"], ["backbones", "resnet18"]])
+def test_a_closed_standard_output_is_an_error_in_a_line(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as ended:
+        _cli.main(command, prog_name="sktl")
+    sys.stdout.close()  # it holds nothing that would be written again
+    monkeypatch.undo()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"Error: standard output: {os.strerror(errno.EBADF)}.\n"
+
+
+def test_a_warning_that_a_filter_turns_into_an_error_has_no_traceback(tmp_path):
+    photos = make_photos(tmp_path / "photos")
+    (photos / "notes.txt").touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ImageFolderWarning)
+        _, err = run("fit", photos, "-o", tmp_path / "m", status=1)
+    assert err.startswith("Error: 1 file in ")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow

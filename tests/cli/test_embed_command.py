@@ -81,6 +81,17 @@ def test_files_of_other_formats_are_refused(photos, tmp_path, name):
     assert not (tmp_path / name).exists()
 
 
+def test_features_are_not_written_between_the_images(photos, monkeypatch):
+    before = sorted(photos.rglob("*"))
+    monkeypatch.chdir(photos)
+    for folder in (photos, "../photos/"):
+        _, err = run("embed", photos, "-o", folder, *QUICK, status=1)
+        assert f"{folder} is the folder of the images. Pass another folder, or a file that ends in .parquet." in err
+    _, err = run("embed", photos, "-o", "-", *QUICK, status=2)
+    assert "it is not written to standard output" in err
+    assert sorted(photos.rglob("*")) == before
+
+
 def test_images_that_cannot_be_used_are_left_out_and_listed(photos, tmp_path):
     (photos / "sky" / "bad.png").write_text("no image")
     for _ in range(2):  # also if nothing is left to compute

@@ -146,6 +146,18 @@ def test_columns_of_a_table_of_pyarrow_keep_their_names(tmp_path):
     assert load_features(tmp_path / "t.parquet").target_names == ["water", "trees"]
 
 
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_columns_of_a_frame_keep_their_types(kind, tmp_path):
+    ids = [2**60 + i for i in range(22)]  # as floats, they would be one number
+    table = kind({"id": ids, "weight": np.arange(22) / 2, "breed": Y.tolist()})
+    for columns in ["id", "weight"], ["id", "weight", "breed"]:
+        path = tmp_path / f"{len(columns)}.parquet"
+        write(list(PIXELS), path, y=table[columns] if kind is not pa.table else table.select(columns))
+        found = pq.read_table(path)
+        assert found["id"].to_pylist() == ids
+        assert [str(found.schema.field(name).type) for name in columns] == ["int64", "double", "string"][: len(columns)]
+
+
 def test_labels_and_columns_that_are_not_utf8_come_back_as_escapes(tmp_path):
     cafe = os.fsdecode(b"caf\xe9")
     for _ in range(2):
@@ -231,6 +243,19 @@ def test_a_matrix_of_positions_is_an_error(features):
 def test_a_file_that_was_rewritten_has_the_same_rows(options, tmp_path, file, features):
     pq.write_table(pq.read_table(file), tmp_path / "f.parquet", **options)
     assert_array_equal(np.asarray(load_features(tmp_path / "f.parquet").data), np.asarray(features))
+
+
+@pytest.mark.parametrize("y", [None, Y])
+def test_a_file_without_images_is_named(y, tmp_path, photos):
+    write(photos, tmp_path / "f.parquet", y=y)
+    pq.write_table(pq.read_table(tmp_path / "f.parquet").slice(0, 0), tmp_path / "f.parquet")
+    with pytest.raises(InvalidInputError, match=r"f\.parquet' holds no images: none could be used"):
+        load_features(tmp_path / "f.parquet")
+    classifier = PretrainedImageClassifier(backbone=Pixels, invalid_images="skip", **TINY)
+    with pytest.warns(InvalidImageWarning):
+        write([b"no image"], tmp_path / "none.parquet", y=None if y is None else y[:1], estimator=classifier)
+    with pytest.raises(InvalidInputError, match=r"none\.parquet' holds no images"):
+        load_features(tmp_path / "none.parquet")
 
 
 @pytest.mark.parametrize("row", [0, 1, 21])
@@ -413,7 +438,18 @@ DIFFERENT = {
         lambda p: {"estimator": PretrainedImageEncoder(backbone=Pixels, image_size=4, **TINY)},
         "crop=\\(8, 8\\)",
     ),
-    "images": (lambda p: {"X": p[::-1]}, "features of other images, from"),
+    "images": (
+        lambda p: {"X": p[::-1]},
+        "features of other images; the first that differs is .*00.png' instead of .*21",
+    ),
+    "one image": (
+        lambda p: {"X": [*p[:3], p[0], *p[4:]]},
+        "features of other images; the first that differs is .*03.png' instead of .*00.png'",
+    ),
+    "one image less": (
+        lambda p: {"X": [*p[:20], p[21]], "y": [*Y[:20], Y[21]]},
+        "features of (22|2) images instead of (21|1); the first that differs is .*20.png' instead of .*21.png'",
+    ),
     "fewer images": (lambda p: {"X": p[:9], "y": Y[:9]}, "another number of images than 9"),
     "labels": (lambda p: {"y": Y[::-1]}, "other values of 'label'"),
     "columns": (lambda p: {"y": None}, "the columns \\['label'\\] instead of \\[\\]"),
@@ -492,6 +528,8 @@ def test_unusable_images_are_listed_or_left_out(tmp_path, photos):
         ({"y": [np.nan, *range(21)]}, "The column 'label' of y must .*no missing values"),
         ({"y": np.full((22, 2), np.nan)}, "The column 'label_0' of y must .*no missing values"),
         ({"y": pd.DataFrame({"image": range(22)})}, "different names"),
+        ({"y": pd.DataFrame(np.zeros((22, 2)), columns=["a", "a"])}, "different names"),
+        ({"y": pd.DataFrame({"a": range(21)})}, r"22 images but y has shape \(21, 1\)"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message, tmp_path, photos):

@@ -1,22 +1,25 @@
-"""The typicality of images: what all estimators that predict promise for it."""
+"""What all estimators that predict promise for the outputs and the typicality of images."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
-from backbones import Pixels
+from backbones import Pixels, small_conv_net
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
+from sktl._features import shared_pass
+from sktl._head.train_head import output_values
 from sktl.datasets import make_cats
-from sktl.exceptions import InvalidInputError, TypicalityError
+from sktl.exceptions import InvalidImageError, InvalidInputError, TypicalityError
 
 CATS = make_cats(60, random_state=0)
 X, NEW = list(CATS.data[:40]), list(CATS.data[40:])
@@ -41,6 +44,44 @@ def kind(request):
 @pytest.fixture(scope="module")
 def estimator(kind):
     return fitted(kind)
+
+
+# ------------------------------------------------------------------------------------------------------------- outputs
+
+
+def large_pixels():
+    return Pixels(64)
+
+
+def test_outputs_of_many_images_need_no_features_of_all_images(monkeypatch):
+    monkeypatch.setattr(shared_pass, "_BYTES_BETWEEN_WRITES", 1 << 16)  # features that wait for the cache
+    images = list(np.random.default_rng(0).integers(0, 256, (400, 8, 8), np.uint8))
+    clf = PretrainedImageClassifier(backbone=large_pixels, cache=False, n_jobs=1, engine="torch", random_state=0)
+    clf.fit(images[:20], np.arange(20) % 3)
+    clf.predict(images[:2])  # what is loaded once
+    tracemalloc.start()
+    clf.predict(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400 * 64**2 * 4 / 2
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("stages", [0, 1])
+def test_outputs_are_the_output_layers_of_the_features(stages, cache, tmp_path):
+    cache = cache and str(tmp_path)
+    clf = PretrainedImageClassifier(backbone=small_conv_net, trainable_stages=stages, max_epochs=2, cache=cache, **TINY)
+    clf.fit(X[:12], CODES[:12] % 2)
+    images = [*X[:12], *NEW, *X[:3], *NEW[:3]]  # some are cached, and some are copies
+    outputs = clf._meaning.decision(output_values(clf.net_.module_.output, clf.transform(images)))
+    assert_array_equal(clf.decision_function(images), outputs)
+    assert_array_equal(np.concatenate([clf.decision_function([image]) for image in NEW]), outputs[12:32])
+    with pytest.raises(InvalidImageError) as error:
+        clf.predict([b"", *NEW[:2], b"none"])
+    assert [failure.position for failure in error.value.failures] == [0, 3]
+
+
+# ---------------------------------------------------------------------------------------------------------- typicality
 
 
 def test_images_of_another_kind_are_less_typical_than_new_images_of_the_same_kind(estimator):

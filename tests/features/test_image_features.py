@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import tracemalloc
 
@@ -120,7 +121,48 @@ def test_no_features_for_validation_are_named(features):
         clf.fit(features, Y, X_val=features[:0], y_val=[])
 
 
+def test_no_features_have_no_names(features):
+    assert features[:0].names.tolist() == []
+
+
 # --------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("features") / "f.parquet"
+    write_features(list(PIXELS), path, y=Y, estimator=PretrainedImageEncoder(**TINY))
+    return path
+
+
+@given(st.lists(st.integers(0, N - 1), min_size=1))
+@example([0, 2, 1])
+@example([0, 1, 2])
+def test_equal_digests_are_equal_rows_whoever_wrote_them(file, features, tmp_path_factory, rows):
+    """Another program keeps the header of a file whose rows it selects or sorts."""
+    path = tmp_path_factory.mktemp("taken") / "f.parquet"
+    for options in {}, {"compression": "none", "use_dictionary": False}:  # decoded, and possibly mapped
+        pq.write_table(pq.read_table(file).take(rows), path, **options)
+        assert load_features(path).data.digest() == features[rows].digest()
+    assert (features[rows].digest() == features[[0, 2, 1]].digest()) == (rows == [0, 2, 1])
+
+
+def test_a_copy_does_not_open_another_selection_of_equal_length(file, tmp_path):
+    table = pq.read_table(file)
+    pq.write_table(table.take([0, 1, 2, 3]), tmp_path / "f.parquet")
+    pickled = pickle.dumps(load_features(tmp_path / "f.parquet").data)
+    assert_array_equal(np.asarray(pickle.loads(pickled)), np.asarray(load_features(file).data)[:4])
+    pq.write_table(table.take([0, 1, 3, 2]), tmp_path / "f.parquet")
+    with pytest.raises(InvalidInputError, match="has changed since it was loaded"):
+        pickle.loads(pickled)
+
+
+def test_rows_of_an_overwritten_file_are_refused(file, tmp_path):
+    data = load_features(shutil.copy(file, tmp_path / "f.parquet")).data
+    (tmp_path / "f.parquet").write_bytes(file.read_bytes()[:100])
+    for read in (np.asarray, lambda data: data[3], lambda data: data[[0, 3], 1], lambda data: data[:4].digest()):
+        with pytest.raises(InvalidInputError, match="has changed since it was loaded"):
+            read(data)
 
 
 def rewrite(part, values):
@@ -144,6 +186,58 @@ def test_parts_of_different_runs_are_refused(name, folder, tmp_path):
     rewrite(part, {name: (OTHERS | {"source": source | {"digest": "0"}})[name]})
     with pytest.raises(InvalidInputError, match=f"'part-00001.parquet' has another {_COMMON[name]} than 'part-00000"):
         load_features(tmp_path / "parts")
+
+
+@pytest.fixture
+def weeks(file, tmp_path):
+    """Return a folder of two complete files, of the first five images and the others."""
+    table, folder = pq.read_table(file), tmp_path / "weeks"
+    folder.mkdir()
+    for i, part in enumerate((table.slice(0, 5), table.slice(5))):
+        pq.write_table(part, folder / f"{i}.parquet")
+    return folder
+
+
+def test_complete_files_in_a_folder_follow_each_other(weeks, file):
+    whole, found = load_features(file), load_features(weeks)
+    assert_array_equal(np.asarray(found.data), np.asarray(whole.data))
+    assert_array_equal(found.data.names, whole.data.names)
+    assert_array_equal(found.target, whole.target)
+    assert found.data.digest() == whole.data.digest()
+    assert_array_equal(np.asarray(pickle.loads(pickle.dumps(found.data))), np.asarray(whole.data))
+
+
+@pytest.mark.parametrize("name", [*_COMMON])
+def test_complete_files_may_differ_in_what_changes_features_by_rounding(name, weeks):
+    source = json.loads(pq.read_schema(weeks / "1.parquet").metadata[b"sktl"])["source"]
+    rewrite(weeks / "1.parquet", {"source": source | {"answer": [0.5] * N_FEATURES}})
+    assert len(load_features(weeks).data) == N
+    rewrite(weeks / "1.parquet", {name: (OTHERS | {"source": source | {"digest": "0"}})[name]})
+    if name in {"fingerprint", "sktl", "images_per_part"}:
+        assert len(load_features(weeks).data) == N
+    else:
+        with pytest.raises(
+            InvalidInputError, match=f"files of different features: '1.parquet' has another {_COMMON[name]}"
+        ):
+            load_features(weeks)
+
+
+def test_labels_of_different_types_are_not_joined(weeks):
+    table = pq.read_table(weeks / "1.parquet")
+    pq.write_table(table.set_column(1, "label", pa.array(["cat"] * len(table))), weeks / "1.parquet")
+    with pytest.raises(
+        InvalidInputError, match=r"weeks' has files with texts and files with numbers in the column 'lab"
+    ):
+        load_features(weeks)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_complete_files_are_not_removed_from_a_folder_of_parts(overwrite, weeks):
+    with pytest.raises(
+        InvalidParameterError, match=r"holds '0\.parquet', which is not a part of these features\. Pass"
+    ):
+        write_features(list(PIXELS), weeks, y=Y, estimator=PretrainedImageEncoder(**TINY), overwrite=overwrite)
+    assert sorted(path.name for path in weeks.iterdir()) == ["0.parquet", "1.parquet"]
 
 
 @pytest.mark.parametrize("change", [{"sizes": [10**12]}, {"groups": [["", 63]]}, {"groups": [["", 63]], "sizes": [63]}])

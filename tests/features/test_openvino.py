@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import logging
 import os
 import pickle
 import subprocess
@@ -185,6 +186,16 @@ def test_bits_of_other_networks_depend_on_nothing_else_either(name, n_trainable,
     with ThreadPoolExecutor(3) as pool:
         for output in pool.map(engine.run, [pixels] * 9):
             assert_array_equal(output, expected)
+
+
+@needs_openvino
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.DEBUG])
+def test_the_graph_of_a_network_is_logged_only_on_request(level, caplog):
+    logger = logging.getLogger("openvino.frontend.pytorch.ts_decoder")
+    with caplog.at_level(logging.DEBUG), caplog.at_level(level, logger.name):
+        open_engine(small(), CPU, 0, "openvino")
+        assert logger.level == level
+    assert any(record.name == logger.name for record in caplog.records) == (level == logging.DEBUG)
 
 
 @needs_openvino

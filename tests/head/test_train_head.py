@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sktl._head import feature_batches as _inputs
 from sktl._head.feature_batches import StandardizedFeatures
 from sktl._head.standardization import Standardization
-from sktl._head.train_head import train_head
+from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.split import Labelled, Split
 from sktl._training.losses import CrossEntropy
@@ -50,6 +50,18 @@ def train(recipe=SGD, features=FEATURES, codes=CODES, weights=ONES, seed=0, **ne
 
 def changed(recipe, **values):
     return Recipe(**(vars(recipe) | values))
+
+
+@settings(max_examples=20)
+@given(n=st.integers(1, 5), n_outputs=st.integers(1, 3), n_features=st.sampled_from([1, 7, 8192, 8193, 20_000]))
+def test_outputs_of_a_row_do_not_depend_on_other_rows(n, n_outputs, n_features):
+    """Einsum sums in blocks of 8,192 numbers, except if all of them are one vector."""
+    rng, layer = np.random.default_rng(0), OutputLayer(n_features, n_outputs).double()
+    for parameter in layer.parameters():
+        parameter.data = torch.from_numpy(rng.normal(size=parameter.shape))
+    features = rng.normal(size=(n, n_features)).astype(np.float32)
+    alone = [output_values(layer, features[i : i + 1]) for i in range(n)]
+    assert_array_equal(output_values(layer, features), np.concatenate(alone))
 
 
 def test_lbfgs_finds_what_logistic_regression_finds():

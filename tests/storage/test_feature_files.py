@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -101,12 +102,63 @@ def test_columns_that_are_described_wrongly_do_not_end_the_process(path, content
 
 
 def test_damage_of_names_and_labels_is_noticed(path, content):
-    file = FeatureFile.open(path)
     for name, text in ("image", b"7.png"), ("label", b"dog"):
         path.write_bytes(content.replace(text, b"8" + text[1:]))
+        file = FeatureFile.open(path)
         with pytest.raises(InvalidInputError, match=r"f\.parquet' is damaged"):
             file.columns([name])
         assert len(file.columns([other := {"image": "label", "label": "image"}[name]])[other]) == N
+
+
+def overwritten(path, content):
+    path.write_bytes(content[: len(content) // 2])
+
+
+def overwritten_with_equal_size(path, content):
+    path.write_bytes(content)
+    os.utime(path, (1e9, 1e9))
+
+
+def replaced(path, content):
+    path.with_suffix(".new").write_bytes(content)
+    os.replace(path.with_suffix(".new"), path)
+
+
+def removed(path, content):
+    path.unlink()
+
+
+@pytest.mark.parametrize("change", [overwritten, overwritten_with_equal_size, replaced, removed])
+def test_names_of_a_file_that_has_changed_are_refused(change, path, content):
+    file = FeatureFile.open(path)
+    change(path, content)
+    with pytest.raises(InvalidInputError, match=r"f\.parquet' has changed since it was loaded\. Load it again"):
+        file.names()
+
+
+@pytest.mark.parametrize("change", [overwritten, overwritten_with_equal_size])
+def test_rows_of_a_file_that_was_overwritten_in_place_are_refused(change, path, content):
+    file = FeatureFile.open(path)
+    change(path, content)
+    with pytest.raises(InvalidInputError, match=r"f\.parquet' has changed since it was loaded\. Load it again"):
+        file.check_in_place()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not replace or remove files that are mapped")
+@pytest.mark.parametrize("change", [replaced, removed])
+def test_rows_of_a_file_that_was_replaced_stay_readable(change, path, content):
+    file = FeatureFile.open(path)
+    change(path, content)
+    file.check_in_place()
+    assert_array_equal(np.concatenate(file.blocks), FEATURES)
+
+
+def test_decoded_rows_do_not_depend_on_their_file(path, content):
+    pq.write_table(pq.read_table(path), path)
+    file = FeatureFile.open(path)
+    overwritten(path, content)
+    file.check_in_place()
+    assert_array_equal(np.concatenate(file.blocks), FEATURES)
 
 
 @given(position=st.integers(0, FEATURES.nbytes - 1))

@@ -59,6 +59,16 @@ def test_what_was_written_is_read(tmp_path_factory, document, values):
     assert read_tensors["x"].numpy().tobytes() == tensors["x"].numpy().tobytes()
 
 
+@given(document=st.dictionaries(st.text(), st.text()))
+def test_equal_models_are_equal_files(tmp_path_factory, document):
+    """For stores that address files by their content. Safetensors writes metadata in random order."""
+    folder = tmp_path_factory.mktemp("equal")
+    for i in range(3):
+        write_model(folder / str(i), document, {"é\n\x7f\u2028": torch.ones(2), **TENSORS})
+        write_model(stream := io.BytesIO(), document, {**TENSORS, "é\n\x7f\u2028": torch.ones(2)})
+        assert (folder / str(i)).read_bytes() == (folder / "0").read_bytes() == stream.getvalue()
+
+
 def test_shared_and_strided_tensors_are_written_as_they_look(tmp_path):
     base = torch.arange(12.0).reshape(3, 4)
     write_model(tmp_path / "x", {}, {"a": base.t(), "b": base[1:]})
