@@ -12,8 +12,8 @@ Estimating Uncertainty in Dataset Labels", JAIR 2021), by the rule of the paper 
 
 copies: 60 images of each set are copied in each of twelve ways; each image is copied once. The figures are the share of
 copies that are in one group with their originals, and the number of pairs that are confirmed among the originals.
-Constants were chosen on other originals, which are left out, except for the limit of contradictions and the number of
-steps that align larger images. --pairs writes pictures of pairs of originals.
+Constants were chosen on other originals, which are left out, except for the limit of contradictions and the steps and
+pixels of the alignment. --pairs writes pictures of pairs of originals.
 
 leaks: the pairs that lie across train and test, and the accuracy on all test images and on those without a copy in
 train.
