@@ -135,7 +135,7 @@ def _origin(weights: Weights, default: str, backbone: str) -> Origin:
         return Published(default)
     if weights is None:
         return Random()
-    if _is_path(weights):
+    if is_path(weights):
         path = user_path(weights)
         return LocalFile(path, file_digest(path))
     raise UnknownBackboneError(
@@ -148,7 +148,7 @@ def _torchvision_origin(name: str, weights: Weights) -> Origin:
     published = _libraries.torchvision_weights(name)
     if weights == "default":
         return Published(published.DEFAULT.name)
-    if weights is None or _is_path(weights):
+    if weights is None or is_path(weights):
         return _origin(weights, "", name)
     if isinstance(weights, str):
         member = published.__members__.get(weights.removeprefix(f"{published.__name__}."))
@@ -162,7 +162,8 @@ def _torchvision_origin(name: str, weights: Weights) -> Origin:
     return Published(member.name)
 
 
-def _is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
+def is_path(weights: Weights) -> TypeGuard[str | os.PathLike[str]]:
+    """Return True for weights that are a file instead of the name of published weights."""
     if isinstance(weights, str):
         return weights.lower().endswith(_FILE_SUFFIXES) or Path(weights).name != weights
     return isinstance(weights, os.PathLike)

@@ -48,6 +48,9 @@ PHRASES = {
     " If each subfolder of each class is a class of its own, pass nested='join'.": "",
     "Fit another estimator with trainable_stages=0 on": "Fit another model without --trainable-stages on",
     ", or save it with include_references=True": "",
+    "If you trust it, pass the path, sktl.load(path, weights=...), or save it with include_backbone=True.": (
+        "Save it again in Python, with include_backbone=True."
+    ),
     ", or pass further labels as classes": "",
     "If it stands for a missing label, drop these images.": "If it stands for a missing label, remove these images.",
     ", or False for none": ", or none",
@@ -101,6 +104,11 @@ _CONSTRAINTS = {
 def shown(name: str) -> str:
     """Return a name that is safe to print: file names and models from strangers may contain control characters."""
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in name)
+
+
+def shown_lines(text: str) -> str:
+    """Return a text that is safe to print, with its line breaks."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 class Wording:

@@ -49,7 +49,7 @@ from .options import (
     with_source,
 )
 from .output_files import check_model
-from .output_formats import as_csv, as_json, as_table
+from .output_formats import as_csv, as_json, as_table, print_data
 from .report_command import report
 from .saved_models import load_predictor, load_with_test_images
 
@@ -191,10 +191,10 @@ def predict(
         _check_any(found)
     predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
     if json:
-        click.echo(as_json(predictions.json()))
+        print_data(as_json(predictions.json()))
     elif csv:
         for row in as_csv(predictions.csv()):
-            click.echo(row)
+            print_data(row)
     elif len(table := predictions.table()) > 1:
         click.echo(as_table(table))
     if failed is not None:
@@ -229,7 +229,10 @@ def evaluate(
     metrics = _metrics(estimator, photos, shown(Path(model).name))
     if seen := training_images_among(estimator, photos.data):
         click.echo(f"Warning: {seen}", err=True)
-    click.echo(as_json(metrics.figures()) if form == "json" else metrics.report())
+    if form == "json":
+        print_data(as_json(metrics.figures()))
+    else:
+        click.echo(metrics.report())
 
 
 def _metrics(estimator: Any, photos: Any, model: str) -> ClassMetrics | LabelMetrics | NumberMetrics:

@@ -8,7 +8,7 @@ import click
 
 import sktl
 
-from .command_messages import shown
+from .command_messages import shown, shown_lines
 from .options import FOLDER, machine, output, saved_model
 
 
@@ -59,13 +59,8 @@ def export(
             )
     estimator = sktl.load(model, device=device).set_params(cache=cache, n_jobs=n_jobs, verbose=int(not quiet))
     found = sktl.export(estimator, output, calibration=_images(calibration), verify=_images(verify), **options)
-    click.echo(_shown_lines(found.summary()))
+    click.echo(shown_lines(found.summary()))
 
 
 def _images(folder: str | None) -> Any:
     return None if folder is None else sktl.datasets.list_images(folder)
-
-
-def _shown_lines(text: str) -> str:
-    """Return a text that is safe to print, with its line breaks."""
-    return "\n".join(map(shown, text.split("\n")))

@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 
-from .command_messages import shown
+from .command_messages import shown, shown_lines
+
+
+def print_data(text: str) -> None:
+    """Print text for programs, which get it exactly. On a terminal, replace characters that would control it."""
+    click.echo(shown_lines(text) if sys.stdout.isatty() else text)
 
 
 def as_json(value: Any) -> str:

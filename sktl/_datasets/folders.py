@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
+from sktl._images.opening import is_icon
 from sktl._images.readers import IMAGE_SUFFIXES, is_dicom_image, is_read_by_name
 from sktl._images.url_text import is_url, masked
 from sktl._utils.paths import kept_path, shown, user_path, working_folder
@@ -248,6 +249,8 @@ def _is_image(path: str) -> bool:
     if not os.path.isfile(path):
         return False
     try:
+        if is_icon(path):
+            return True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit of sktl holds when it is read
             with Image.open(path) as image:

@@ -8,6 +8,7 @@ import math
 import ntpath
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -98,7 +99,7 @@ class LabelTable:
                     "row. A cell that contains the delimiter must be in quotes."
                 )
         named = [(i, column) for i, column in enumerate(header) if column]
-        if repeated := [column for i, column in named if column in header[:i]]:
+        if repeated := [column for column, n in Counter(column for _, column in named).items() if n > 1]:
             raise InvalidInputError(f"{name} has several columns named {listed(repeated)}. Rename them.")
         return cls(name, {column: [cells[i] for _, cells in body] for i, column in named}, [n for n, _ in body])
 

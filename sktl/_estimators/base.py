@@ -274,7 +274,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             rest. An output layer takes 8 bytes per feature and class: for the bundled network, 10 kB per class with
             the features of one stage, and 50 kB with those of all stages.
             The references of `typicality` take about a byte per feature for each of at most 1,024 training images. To
-            load such a file, a machine needs the same pretrained weights.
+            load such a file, a machine needs the same pretrained weights; a local file of weights must be passed to
+            `sktl.load`.
         include_references : bool, default=True
             Whether the file contains the references of `typicality`, which are features of up to 1,024 training images
             with their labels. False leaves them out, for instance if the images are confidential; the loaded model then

@@ -15,8 +15,9 @@ from sktl._training.json_values import decode
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import Recipe
 from sktl.exceptions import ImageFailure
+from sktl.runtime.document import are_different
 
-from .saving import TRAINED, check_labels_size
+from .saving import TRAINED, check_labels_size, is_text
 
 _MOST = 2**62  # of a count
 # Values that sktl reads from the row of an epoch if they are there, and their types.
@@ -52,6 +53,8 @@ def names_of(names: Any, n_names: int | None) -> np.ndarray:
     """Return the names of columns or numbers, an array of str."""
     if not isinstance(names, list) or len(names) != n_names or not all(isinstance(name, str) for name in names):
         raise DocumentError("it does not have one name for each column, or for each number")
+    if not all(map(is_text, names)):
+        raise DocumentError("a name of a column or a number is not valid Unicode")
     return np.array(names, dtype=object)
 
 
@@ -146,6 +149,8 @@ def _labels_of(labels: list[Any], dtype: Any) -> np.ndarray:
         raise DocumentError(f"labels have dtype {shown(dtype)}")
     if not all(isinstance(label, str | int | float) for label in labels):
         raise DocumentError("labels are not all strings, numbers or bools")
+    if not all(map(is_text, labels)):
+        raise DocumentError("a label is not valid Unicode")
     check_labels_size(len(labels), np.dtype(dtype))
     try:
         with np.errstate(all="ignore"):
@@ -155,7 +160,7 @@ def _labels_of(labels: list[Any], dtype: Any) -> np.ndarray:
     found = classes.tolist()
     if found != labels or [*map(type, found)] != [*map(type, labels)]:
         raise DocumentError("labels do not match their dtype")
-    if len(set(found)) != len(labels):
+    if not are_different(found):
         raise DocumentError("labels are not different")
     return classes
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from sktl._storage.model_file import DocumentError, PathOrFile, open_model
+from sktl._backbones.resolve_backbone import Weights, is_path
+from sktl._storage.model_file import DocumentError, ModelFile, PathOrFile, open_model
 from sktl._training.json_values import decode
 from sktl._utils.devices import resolve_device
 from sktl._utils.settings_isolation import isolated
+from sktl._words import shown_value
+from sktl.exceptions import ModelFileError, WeightsError
 
 from .classifier import PretrainedImageClassifier
 from .encoder import PretrainedImageEncoder
@@ -22,7 +27,7 @@ _ESTIMATORS = {
 
 @isolated()
 def load(
-    path: PathOrFile | bytes, device: str | torch.device = "auto"
+    path: PathOrFile | bytes, device: str | torch.device = "auto", weights: Weights = None
 ) -> PretrainedImageClassifier | PretrainedImageRegressor | PretrainedImageEncoder:
     """Load a fitted estimator from a file that its method `save` wrote.
 
@@ -39,6 +44,10 @@ def load(
     device : str or torch.device, default="auto"
         Where the network runs, independently of the device of the fit. It becomes the parameter `device`. The other
         parameters that depend on the machine, `cache`, `checkpoint`, `n_jobs` and `verbose`, have their defaults.
+    weights : str, os.PathLike, member of a torchvision enumeration or None, default=None
+        The weights of a network that is not in the file, because it was saved with ``include_backbone=False``. It
+        becomes the parameter `weights`. None takes published weights by the name that the file states. A local file
+        must be named here, because a file from a stranger could name any file of this machine.
 
     Returns
     -------
@@ -56,7 +65,8 @@ def load(
     ModelFileError
         If the file is damaged, is not a saved model, or has an unknown format; if this version of sktl does not know
         its parameters or its network; if it was saved with ``include_backbone=False`` and the weights on this machine
-        are unavailable or differ; or if the network as built by the installed libraries computes different features.
+        are unavailable, differ, or must be passed as `weights`; if `weights` are passed although it contains the
+        network; or if the network as built by the installed libraries computes different features.
     MissingPackageError
         If the library of the network is not installed.
     DeviceError
@@ -80,9 +90,29 @@ def load(
         parameters = {name: decode(value) for name, value in file.document["parameters"].items()}
         if forbidden := parameters.keys() & OF_THE_MACHINE:
             raise DocumentError(f"it sets {', '.join(sorted(forbidden))}")
-        estimator = kind(**parameters, device=device)
+        estimator = kind(**_with_weights(parameters, weights, file), device=device)
         estimator._check_parameters()
         with estimator._draft() as draft:
             draft.device_ = found
             restore(draft, file)
     return estimator
+
+
+def _with_weights(parameters: dict[str, Any], weights: Weights, file: ModelFile) -> dict[str, Any]:
+    """Return the parameters in a file with the weights that the caller has named.
+
+    A path in the file is never opened: errors about it would tell the author of the file what is on this machine.
+    """
+    complete, named = file.document["backbone"]["complete"], parameters.get("weights")
+    if weights is None and (complete or not is_path(named)):
+        return parameters
+    if complete:
+        raise ModelFileError(
+            f"weights={shown_value(weights)} is not used, because the file contains the network. Leave it out."
+        )
+    if weights is None:
+        raise WeightsError(
+            f"it was saved without the network, and names the local file of weights {shown_value(named)}. If you trust "
+            "it, pass the path, sktl.load(path, weights=...), or save it with include_backbone=True."
+        )
+    return parameters | {"weights": weights}

@@ -129,7 +129,7 @@ def _encode_flattened(estimator: Any) -> Any:
 
 def _names(estimator: Any, attribute: str) -> list[str] | None:
     names = getattr(estimator, attribute, None)
-    return None if names is None else [str(name) for name in names]
+    return None if names is None else [_text(str(name), f"a name of {attribute}") for name in names]
 
 
 def _encode_outputs(estimator: Any) -> dict[str, Any]:
@@ -155,7 +155,13 @@ def _encode_label(label: Any) -> Any:
             f"{shown(label)} in classes_ is {type_of(label)}, which cannot be saved. Fit with columns of y "
             "that are named by strings, or pickle the estimator."
         )
-    return encode(label, "a label of classes_")
+    return encode(_text(label, "a label of classes_"), "a label of classes_")
+
+
+def _text(value: Any, what: str) -> Any:
+    if not is_text(value):
+        raise InvalidParameterError(f"{shown(value)} is {what}, but not valid Unicode. Rename it, and fit again.")
+    return value
 
 
 def _encode_training(estimator: Any) -> dict[str, Any]:
@@ -204,6 +210,17 @@ def check_labels_size(n_labels: int, dtype: np.dtype) -> None:
             f"classes_ has {n_labels:,} labels of dtype {dtype.str}, which take {n_labels * dtype.itemsize:,} bytes. "
             f"Models with more than {_MOST_LABEL_BYTES:,} cannot be saved or loaded. Fit with y.astype(object)."
         )
+
+
+def is_text(value: object) -> bool:
+    """Return False for a string that cannot be written: with half of a character that takes two.
+
+    Bytes of file names that are not UTF-8 can be written.
+    """
+    try:
+        return not isinstance(value, str) or value.encode("utf-8", "surrogateescape") is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def check_layer_size(n_outputs: int, n_features: int) -> None:

@@ -147,6 +147,16 @@ class ClassFigures:
         return max(self.of_classes, key=lambda figure: figure.recall.n)
 
     @cached_property
+    def cells(self) -> dict[tuple[int, int], int]:
+        """Number of images for each pair of true and predicted class that occurs, the most frequent pairs first.
+
+        There are at most as many pairs as images, whereas the whole matrix of many classes takes gigabytes.
+        """
+        pairs, counts = np.unique(np.column_stack([self.y_true, self.y_pred]), axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        return dict(zip(map(tuple, pairs[order].tolist()), counts[order].tolist(), strict=True))
+
+    @property
     def confusion(self) -> np.ndarray:
         """Number of images by true class (rows) and predicted class (columns)."""
         counts = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)

@@ -17,7 +17,7 @@ from sktl._utils.locks import fork_safe_lock
 
 from .advice import FILE, Words
 from .advice import PIL as PIL_WORDS
-from .opening import open_image
+from .opening import open_image, why_refused
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
@@ -33,10 +33,6 @@ _T = TypeVar("_T")
 # return features of the old pixels.
 DECODING_RULE = 3
 _CODECS = ("jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
-# External programs that Pillow runs to read such files.
-_RUN_BY_PROGRAMS = {"EPS": "Ghostscript", "WMF": "Windows"}
-# Formats whose header does not give the size of the image inside, so the size cannot be limited before decoding.
-_CONTAINERS = ("ICNS",)
 _DIGEST_SIZE = 32
 _LIBRARIES = r"(PIL|pydicom|pillow_heif|tifffile|sktl\._images)\b"
 _ORIENTATION = 0x0112
@@ -192,14 +188,7 @@ def _despite_warnings(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
 
 def check_header(image: Image.Image) -> None:
     """Raise `ImageProblem` if an image should not be decoded."""
-    if image.format in _RUN_BY_PROGRAMS:
-        raise ImageProblem(
-            f"is a .{image.format.lower()} file, which Pillow renders with {_RUN_BY_PROGRAMS[image.format]}; "
-            "convert it to PNG if you trust its source"
-        )
-    if image.format in _CONTAINERS:
-        raise ImageProblem(f"is a .{image.format.lower()} file, a container of icons; convert it to PNG")
-    if problem := why_misread(image):
+    if problem := why_refused(image.format) or why_misread(image):
         raise ImageProblem(problem)
     if all(image.size) or not isinstance(image, ImageFile.StubImageFile):  # stubs raise their own error on decoding
         check_size(*image.size)

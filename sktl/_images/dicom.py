@@ -15,7 +15,7 @@ import numpy as np
 from sktl._words import one_line
 
 from .bit_depths import in_8_bits, looked_up
-from .dicom_frames import check_encapsulated, check_inflated, decoders_of
+from .dicom_frames import check_encapsulated, check_inflated, check_segments, decoders_of
 from .problems import ImageProblem, check_size
 
 _DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -141,6 +141,9 @@ def _palette(pixels: np.ndarray, dataset: Any) -> np.ndarray:
     if "SegmentedRedPaletteColorLookupTableData" in dataset:
         from pydicom.pixels import apply_color_lut
 
+        for color in ("Red", "Green", "Blue", "Alpha"):
+            segments = dataset.get(f"Segmented{color}PaletteColorLookupTableData", b"")
+            check_segments(segments, 1 if bits < 16 else 2, _order(dataset))
         colors = apply_color_lut(indices + first, dataset)[:, :, :3]
         return in_8_bits(colors, 8 * colors.dtype.itemsize)
     channels = []
@@ -240,10 +243,14 @@ def _entries(data: Any, n: int, bits: int, dataset: Any) -> tuple[np.ndarray, in
     if not 8 <= bits <= 16:
         raise ImageProblem(f"is not a valid .dcm file: a table has entries of {bits} bits")
     if isinstance(data, bytes):
-        order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-        bits, dtype = (8, "u1") if len(data) < 2 * n else (bits, f"{order}u2")
+        bits, dtype = (8, "u1") if len(data) < 2 * n else (bits, f"{_order(dataset)}u2")
         data = np.frombuffer(data[: n * np.dtype(dtype).itemsize], dtype)
     return np.atleast_1d(np.asarray(data, np.int64))[:n], 2**bits - 1
+
+
+def _order(dataset: Any) -> str:
+    """Return the order of bytes, as in NumPy."""
+    return "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
 
 
 def _descriptor(value: Any) -> tuple[int, int, int]:

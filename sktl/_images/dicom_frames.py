@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -22,6 +24,8 @@ _DECODERS = (
     ({"90", "91", "201", "202", "203"}, "pylibjpeg pylibjpeg-openjpeg"),
 )
 _MOVIES = {str(number) for number in range(100, 109)}
+_MOST_ENTRIES = 1 << 16  # of a table
+_LINEAR, _INDIRECT = 1, 2
 _NOT_SIZES = (0xC4, 0xC8, 0xCC)
 
 
@@ -70,6 +74,47 @@ def check_encapsulated(dataset: Any, frame: int, n_frames: int) -> None:
         raise ImageProblem(
             f"is not a valid .dcm file: its header says {columns} x {rows} pixels, its frame {size[0]} x {size[1]}"
         )
+
+
+def check_segments(data: bytes, n_bytes: int, order: str) -> None:
+    """Raise `ImageProblem` if the segments of a table expand to more entries than a table can have (PS3.3 C.7.9.2).
+
+    pydicom expands them in full, before it reads how many entries the table has.
+
+    Parameters
+    ----------
+    data : bytes
+        The segments.
+    n_bytes : int
+        Bytes of one entry: 1 or 2.
+    order : str
+        "<" if the first byte is the least significant one, otherwise ">".
+    """
+    n_entries = 0
+    for length in _lengths(data, 0, -1, n_bytes, order):
+        n_entries += length
+        # Segments without entries could be copied forever.
+        if not length or n_entries > _MOST_ENTRIES:
+            raise ImageProblem(
+                f"is not a valid .dcm file: a table has an empty segment, or more than {_MOST_ENTRIES:,} entries"
+            )
+
+
+def _lengths(data: bytes, at: int, n_segments: int, n_bytes: int, order: str) -> Iterator[int]:
+    """Yield the entries of some segments, including those that they copy; 0 for a copy of a copy, which is invalid."""
+    is_copy = n_segments > 0
+    form, end = order + ("BB" if n_bytes == 1 else "HH"), len(data) // n_bytes
+    while at + 1 < end and n_segments:
+        opcode, length = struct.unpack_from(form, data, at * n_bytes)
+        at += 2
+        if opcode != _INDIRECT:
+            yield length
+            at += 1 if opcode == _LINEAR else length
+        else:
+            low, high = struct.unpack_from(f"{order}HH", data, at * n_bytes)
+            yield from _lengths(data, high << 16 | low, length, n_bytes, order) if length and not is_copy else (0,)
+            at += 4 // n_bytes
+        n_segments -= 1
 
 
 def why_undecoded(syntax: Any) -> str:

@@ -22,6 +22,7 @@ _FAXES = (2, 3, 4, 32771)
 _PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "RGB": 8}  # per raw mode of gray and colors
 _ORDERED_FLOATS, _NATIVE_FLOATS = ("F;32F", "F;32BF"), "F;32NF"
 _CODESTREAM = b"\xff\x4f\xff\x51"
+_JPEG = 0  # as the compression of a BLP file
 _MULTICHANNEL, _HAS_MERGED_PICTURE = 7, 1057
 _LONGEST_HEADER = 1 << 16
 # In their fourth byte, many programs write zeros that are not meant as transparency.
@@ -72,6 +73,9 @@ def why_misread(image: Image.Image) -> str | None:
         return _why_tiff_is_misread(image)
     if image.format == "FITS" and image.mode != "L" and image.mode != "F":
         return "is a .fits file of integers, whose white is unknown; read it with astropy and pass uint8 arrays"
+    tiles = getattr(image, "tile", ())
+    if image.format == "BLP" and any(tile.codec_name == "BLP1" and tile.args[0] == _JPEG for tile in tiles):
+        return "is a .blp file that contains a JPEG image, which may have any size; convert it to PNG"
     if image.format == "PSD":
         if _header(image)[24:26] == bytes([0, _MULTICHANNEL]):
             return "is a .psd file in multichannel mode, of which Pillow reads only one channel; export it as PNG"

@@ -105,13 +105,13 @@ def limits() -> tuple[int | None, ...]:
     return pixel_limit(), Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
 
 
-def check_size(width: int, height: int) -> None:
-    """Raise `ImageProblem` if an image has no pixels, or more than the limit."""
+def check_size(width: int, height: int, what: str = "") -> None:
+    """Raise `ImageProblem` if an image, or what the words `what` say that it has, has no pixels or too many."""
     if width < 1 or height < 1:
-        raise ImageProblem(f"has no pixels: {width} x {height}")
+        raise ImageProblem(f"has {what}no pixels: {width} x {height}")
     limit, setting = _limit()
     if width * height > limit:
         raise ImageProblem(
-            f"has {width} x {height} pixels, more than the limit of {limit:,}; shrink it, or raise the limit with "
-            f"{setting} if you trust its source"
+            f"has {what}{width} x {height} pixels, more than the limit of {limit:,}; shrink it, or raise the limit "
+            f"with {setting} if you trust its source"
         )

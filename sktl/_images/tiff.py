@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import logging
+import lzma
 import math
+import sys
 import zlib
+from importlib import import_module
 from io import BytesIO
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from .bit_depths import in_8_bits
+from .dicom_frames import coded_size
+from .opening import open_image
 from .problems import ImageProblem, check_size
 from .tiff_tags import Tag, why_unknown
 
-_NONE, _DEFLATE, _OLD_DEFLATE = 1, 8, 32946
+_NONE, _DEFLATE, _OLD_DEFLATE, _LZMA = 1, 8, 32946, 34925
+_ZSTD = (34926, 50000)
+# Compressions whose parts are images with a size of their own: JPEG and JPEG 2000; PNG and WebP.
+_JPEG = (6, 7, 33007, 34892, 33003, 33004, 33005, 34712)
+_FILES = (34933, 34927, 50001)
+_MOST_OF_LZMA = 1 << 27  # bytes of memory, of which the highest preset takes half
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _CHUNK = 1 << 20
+_TOO_MANY = "is not a valid .tiff file: it unpacks to more pixels than its header says"
 _NULL = logging.NullHandler()
 
 
@@ -37,6 +49,8 @@ def read(content: bytes) -> np.ndarray:
     with tifffile.TiffFile(BytesIO(content)) as file:
         page = file.pages.first
         check_size(page.imagewidth, page.imagelength)
+        width, length = page.tilewidth or page.imagewidth, page.tilelength or page.rowsperstrip
+        check_size(width, length * page.tiledepth, what="tiles of ")
         _check_kind(page)
         _check_segments(page, content)
         pixels = _decoded(page)
@@ -49,7 +63,7 @@ def read(content: bytes) -> np.ndarray:
 
 def _decoded(page: Any) -> np.ndarray:
     try:
-        return page.asarray()
+        return page.asarray(maxworkers=1)  # each thread would hold a tile
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
@@ -77,23 +91,58 @@ def _check_segments(page: Any, content: bytes) -> None:
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     complete = len(places) == math.prod(page.chunked)
     complete = complete and all(at > 0 and size > 0 and at + size <= len(content) for at, size in places)
-    if complete and page.compression in (_NONE, _DEFLATE, _OLD_DEFLATE):
-        most = math.prod(page.chunks) * page.dtype.itemsize
-        is_plain = page.compression == _NONE
-        sizes = [size if is_plain else _inflated_size(content[at : at + size], most) for at, size in places]
+    if complete:
+        sizes = [_unpacked_size(content[at : at + size], page) for at, size in places]
         complete = sum(sizes) * 8 * page.dtype.itemsize >= page.nbytes * page.bitspersample
     if not complete:
         raise ImageProblem("is not a valid .tiff file: parts of its pixels are missing")
 
 
-def _inflated_size(data: bytes, most: int) -> int:
-    """Return the number of bytes that data unpack to, without holding them in memory."""
-    inflate, size = zlib.decompressobj(), 0
-    while data and not inflate.eof:
-        size += len(inflate.decompress(data, _CHUNK))
-        data = inflate.unconsumed_tail
+def _unpacked_size(data: bytes, page: Any) -> int:
+    """Return the number of bytes that a part unpacks to, without holding them in memory; enough if they are unknown.
+
+    Raises
+    ------
+    ImageProblem
+        If the part unpacks to more pixels than the header says.
+    """
+    n_values, size, shape = math.prod(page.chunks), page.nbytes, (1, 1)
+    if page.compression == _NONE:
+        size = len(data)
+    elif stream := _stream(page.compression):
+        size = _inflated_size(data, stream, n_values * page.dtype.itemsize)
+    elif page.compression in _JPEG:
+        shape = coded_size(data) or (0, 0)
+    elif page.compression in _FILES:
+        Image.init()  # imports the reader of WebP
+        shape = open_image(data, ("PNG", "WEBP")).size
+    if not 0 < math.prod(shape) <= n_values:
+        raise ImageProblem(_TOO_MANY)
+    return size
+
+
+def _stream(compression: int) -> Any:
+    """Return an object that unpacks what tifffile can unpack to any size; None for other compressions."""
+    if compression in (_DEFLATE, _OLD_DEFLATE):
+        return zlib.decompressobj()
+    if compression == _LZMA:
+        return lzma.LZMADecompressor(memlimit=_MOST_OF_LZMA)
+    if compression in _ZSTD and sys.version_info >= (3, 14):
+        return import_module("compression.zstd").ZstdDecompressor()
+    return None  # imagecodecs stops at the end of the part
+
+
+def _inflated_size(data: bytes, stream: Any, most: int) -> int:
+    """Return the number of bytes that data unpack to."""
+    size, n_read, is_deflate = 0, 1, hasattr(stream, "unconsumed_tail")
+    while n_read and not stream.eof:
+        n_read = len(stream.decompress(data, _CHUNK))
+        data = stream.unconsumed_tail if is_deflate else b""  # which the others keep
+        size += n_read
         if size > most:
-            raise ImageProblem("is not a valid .tiff file: it unpacks to more pixels than its header says")
+            raise ImageProblem(_TOO_MANY)
+    if stream.unused_data and not is_deflate:  # a second stream, which tifffile would append
+        raise ImageProblem(_TOO_MANY)
     return size
 
 

@@ -24,13 +24,16 @@ class Tag(IntEnum):
     ORIENTATION = 274
     SAMPLES = 277
     PLANAR = 284
+    TILE_WIDTH = 322
+    TILE_LENGTH = 323
     TILE_OFFSETS = 324
     EXTRA = 338
     SAMPLE_FORMAT = 339
+    TILE_DEPTH = 32998
     DNG_VERSION = 50706
 
 
-_INTEGERS = {1: "B", 3: "H", 4: "L", 16: "Q"}
+_INTEGERS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 16: "Q", 17: "q"}
 _MOST_VALUES = 64
 _UNSIGNED, _FLOAT, _SEPARATE = 1, 3, 2
 _KINDS = {2: "i", 3: "f", 5: "i", 6: "c"}  # of values of SAMPLE_FORMAT
@@ -120,11 +123,14 @@ def why_unknown(kind: str, bits: int, n_samples: int, n_colors: int) -> str | No
 
 
 def first_tags(content: bytes) -> dict[int, int]:
-    """Return the largest value of each tag of integers of the first image; only those that are not damaged."""
+    """Return the largest value of each tag of integers of the first image; only those that are not damaged.
+
+    If a tag occurs more than once, libraries differ in which one they use.
+    """
     order = "<" if content.startswith(b"I") else ">"
     big = content[2:4] in (b"+\0", b"\0+")
     word, count, entry = ("Q", "Q", 20) if big else ("L", "H", 12)
-    tags = {}
+    tags: dict[int, int] = {}
     try:
         (at,) = struct.unpack_from(order + word, content, 8 if big else 4)
         (n,) = struct.unpack_from(order + count, content, at)
@@ -132,10 +138,17 @@ def first_tags(content: bytes) -> dict[int, int]:
         for start in range(at, min(at + n * entry, len(content)), entry):
             tag, kind, n_values = struct.unpack_from(f"{order}HH{word}", content, start)
             if kind in _INTEGERS and n_values:
-                tags[tag] = _largest(content, start + 4 + struct.calcsize("=" + word), order, word, kind, n_values)
+                value = _largest(content, start + 4 + struct.calcsize("=" + word), order, word, kind, n_values)
+                tags[tag] = max(value, tags.get(tag, value))
     except (struct.error, OverflowError):  # an offset beyond the end
         pass
     return tags
+
+
+def tile_size(tags: dict[int, int]) -> tuple[int, int]:
+    """Return the width of a tile, and its length times its depth; 1 for each that is unknown."""
+    width, length, depth = (max(1, tags.get(tag, 1)) for tag in (Tag.TILE_WIDTH, Tag.TILE_LENGTH, Tag.TILE_DEPTH))
+    return width, length * depth
 
 
 def _largest(content: bytes, at: int, order: str, word: str, kind: int, n_values: int) -> int:

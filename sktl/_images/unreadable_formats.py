@@ -106,6 +106,7 @@ _KINDS = (
     )),
     _Kind("a .jxr file", "read it with imagecodecs and pass arrays", (b"II\xbc\1",)),
     _Kind("an .exr file", _HDR, (b"v/1\1",)),
+    _Kind("an .iim file, a container of other images", "convert it to PNG", (b"\x1c\1", b"\x1c\2", b"\x1c\3")),
     _Kind("an .hdr file", _HDR, (b"#?RADIANCE", b"#?RGBE")),
     _Kind("a .pfm file in color", _HDR, (b"PF\n", b"PF ", b"PF\r")),
     _Kind("a .pam file", "convert it to PNG", (b"P7\n",)),

@@ -23,6 +23,11 @@ from .url_text import masked, schemes_of, without_secrets
 _BLOCK = 1 << 20
 # Answers after which another try may succeed; after other answers from 400 to 499 it cannot.
 _TEMPORARY = {408, 425, 429}
+# aiohttp's errors about redirects, which have no words of their own.
+_REDIRECTS = {
+    "TooManyRedirects": "cannot be read: the server redirects without end",
+    "RedirectClientError": "cannot be read: the server redirects to a URL that is not valid, or not http or https",
+}
 # A file modified within this many seconds may be modified again without a change of its tag, and the clocks of two
 # machines differ.
 _RACY = 10.0
@@ -281,6 +286,8 @@ def _why(error: Exception, url: str, limits: Bounds) -> tuple[str, bool]:
         return f"ended early, after {error}", False
     if type(error).__name__ == "ClientPayloadError":  # aiohttp's error for a body that ends before its length
         return "ended early: the connection was closed before all bytes arrived", False
+    if redirects := [words for kind in type(error).__mro__ if (words := _REDIRECTS.get(kind.__name__))]:
+        return redirects[0], True
     words = without_secrets(one_line(error), url)
     is_final = isinstance(error, ValueError | TypeError | EOFError | zipfile.BadZipFile | zlib.error)
     return f"cannot be read: {words or type(error).__name__}", is_final

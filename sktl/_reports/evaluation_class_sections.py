@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sktl._evaluation.calibration import Calibration, Coverage
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import fewest_images
@@ -114,10 +112,7 @@ def map_words(report: Evaluation, what: str) -> str:
 
 
 def _of_confusions(figures: ClassFigures, pictures: Pictures) -> Markup:
-    true, predicted = np.nonzero(figures.confusion)
-    order = np.lexsort((predicted, true, -figures.confusion[true, predicted]))
-    cells = [(int(true[i]), int(predicted[i])) for i in order]
-    confused = [cell for cell in cells if cell[0] != cell[1]]
+    confused = [cell for cell in figures.cells if cell[0] != cell[1]]
     if len(figures.classes) > _MOST_COLUMNS:
         words = "There are too many classes for a matrix. These are the most frequent confusions, with images."
         shown = confused[:_MOST_CELLS]
@@ -128,7 +123,7 @@ def _of_confusions(figures: ClassFigures, pictures: Pictures) -> Markup:
         "number is above it. Select a count to see images."
     )
     # Confusions before correct predictions, which matter less if the page is full.
-    opened = _cells(figures, pictures, [*confused, *(cell for cell in cells if cell[0] == cell[1])])
+    opened = _cells(figures, pictures, [*confused, *(cell for cell in figures.cells if cell[0] == cell[1])])
     parts = [
         *opened[:_UNFOLDED],
         folded("All other cells", *opened[_UNFOLDED:]) if len(opened) > _UNFOLDED else None,
@@ -153,7 +148,7 @@ def _matrix(figures: ClassFigures) -> Markup:
 
 
 def _count(figures: ClassFigures, true: int, predicted: int) -> Markup:
-    n, total = int(figures.confusion[true, predicted]), figures.of_classes[true].recall.n
+    n, total = figures.cells.get((true, predicted), 0), figures.of_classes[true].recall.n
     if not n:
         return tag("td", class_="number")
     shade = max(1, round(n / total * _N_SHADES))
@@ -163,7 +158,7 @@ def _count(figures: ClassFigures, true: int, predicted: int) -> Markup:
 
 
 def _cell(figures: ClassFigures, pictures: Pictures, true: int, predicted: int, most: int) -> Markup:
-    n, total = int(figures.confusion[true, predicted]), figures.of_classes[true].recall.n
+    n, total = figures.cells.get((true, predicted), 0), figures.of_classes[true].recall.n
     of, as_ = named(short(figures.classes[true])), named(short(figures.classes[predicted]))
     words = (
         joined(f"{n:,} of {count(total)} of ", of, f" {'is' if n == 1 else 'are'} recognized")

@@ -23,6 +23,7 @@ from sktl._storage.model_file import Tensors, open_model, write_model
 from sktl._utils.docstrings import documented
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn
+from sktl._words import shown_value
 from sktl.exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
 from .json_values import decode, encode
@@ -75,8 +76,9 @@ class Checkpoint:
             return None
         try:
             with open_model(self.path) as file:
-                document, tensors = file.document, file.read_all()
+                document = file.document
                 differences = _differences(document["header"], self.header)
+                tensors = {} if differences else file.read_all()
         except ModelFileError as error:
             raise CheckpointError(f"{error} Delete it to train from the start.") from error
         if differences:
@@ -113,7 +115,7 @@ def _differences(there: Any, here: Any, name: str = "") -> list[str]:
         return [
             found for key in names for found in _differences(there.get(key), here.get(key), f"{name} {key}".strip())
         ]
-    return [] if there == here else [f"{name} is {there!r} in the file and {here!r} here"]
+    return [] if there == here else [f"{name} is {shown_value(there)} in the file and {shown_value(here)} here"]
 
 
 class SaveState(Callback):

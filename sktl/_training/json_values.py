@@ -63,6 +63,8 @@ def encode(value: Any, name: str) -> Any:
     if isinstance(value, tuple):
         return {"tuple": [encode(item, name) for item in value]}
     if isinstance(value, Mapping):
+        if large := [key for key in map(plain, value) if not _is_key(key)]:
+            raise InvalidParameterError(f"{name} has the key {shown(large[0])}, which is too large to be saved.")
         return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
     kind = "a function or class" if callable(value) else type_of(value)
     raise InvalidParameterError(
@@ -70,6 +72,16 @@ def encode(value: Any, name: str) -> Any:
         "again. If training did not use the value, set_params without another fit is enough. Or pickle the estimator, "
         "for those who trust you."
     )
+
+
+def _is_key(key: Any) -> bool:
+    """Return True for a key that may be saved: without integers of more than 64 bits.
+
+    These can all have the same hash, and a dict compares keys of equal hash each with each.
+    """
+    if isinstance(key, tuple):
+        return all(map(_is_key, key))
+    return type(key) is not int or abs(key) < 2**64
 
 
 def _field_names(cls: Any) -> list[str]:
@@ -122,4 +134,10 @@ def decode(value: Any) -> Any:
         return tuple(decode(item) for item in value["tuple"])
     if "float" in value:
         return float(value["float"])
-    return {decode(key): decode(item) for key, item in value["dict"]}
+    found = {}
+    for item in value["dict"]:
+        key = decode(item[0])
+        if not _is_key(key):
+            raise DocumentError(f"it has the key {shown(key)}, which is too large")
+        found[key] = decode(item[1])
+    return found

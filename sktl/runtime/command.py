@@ -41,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print(text: str) -> bool:
-    """Print to standard output. Return False, after an error message, if that is not possible."""
+    """Print to standard output. Return False, after an error message, if that is not possible.
+
+    Programs get the exact text. On a terminal, characters that would control it are replaced.
+    """
+    if sys.stdout.isatty():
+        text = "\n".join(map(_printable, text.split("\n")))
     try:
         print(text, end="", flush=True)
     except OSError as error:

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -297,9 +297,21 @@ def _labels(labels: list[Any], dtype: Any) -> tuple[Any, ...]:
         same = _as_array(labels, dtype).tolist() == labels
     except (ValueError, TypeError, OverflowError):
         same = False
-    if not same or len(set(labels)) != len(labels):
+    if not same or not are_different(labels):
         raise DocumentError(f"its labels are not different values of dtype {dtype}")
     return tuple(labels)
+
+
+def are_different(labels: Iterable[Any]) -> bool:
+    """Return True if no two labels are equal.
+
+    Numbers are sorted, because a file can contain integers of equal hash, which a set compares each with each.
+    """
+    texts: list[Any] = []
+    numbers: list[Any] = []
+    for label in labels:
+        (texts if isinstance(label, str) else numbers).append(label)
+    return len(set(texts)) == len(texts) and all(low < high for low, high in pairwise(sorted(numbers)))
 
 
 def _as_array(labels: Iterable[Any], dtype: str) -> np.ndarray:

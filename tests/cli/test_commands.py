@@ -484,6 +484,21 @@ def test_a_table_never_steers_the_terminal(model, photos, monkeypatch):
         assert not set(out) & {"\x1b", "\u202e"}
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("form", ["--csv", "--json"])
+def test_output_for_programs_is_exact_and_does_not_steer_a_terminal(capsys, monkeypatch, form, is_terminal):
+    name = "=1\x1b]0;a\x07\u202eb\td"
+    text = _cli.as_json([{"prediction": name}]) if form == "--json" else "\n".join(_cli.as_csv([["image", name]] * 2))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    _cli.print_data(text)
+    printed = capsys.readouterr().out.removesuffix("\n")
+    if is_terminal:
+        assert printed.count("\n") == text.count("\n")
+        assert all(line.isprintable() for line in printed.split("\n"))
+    else:
+        assert printed == text
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
@@ -158,6 +158,14 @@ def test_a_file_without_a_suffix_above_the_limit_of_pillow_is_an_image(limit, tm
     Image.new("L", (2, 2)).save(file, "PNG")
     write(tmp_path, "cat/1", content=file.getvalue())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert names_of(load_image_folder(tmp_path).data, tmp_path) == ["cat/1"]
+
+
+def test_an_icon_is_listed_without_being_decoded(tmp_path, monkeypatch):
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "ICO", sizes=[(16, 16)])
+    write(tmp_path, "cat/1", content=file.getvalue())
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
     assert names_of(load_image_folder(tmp_path).data, tmp_path) == ["cat/1"]
 
 

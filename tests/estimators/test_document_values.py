@@ -36,6 +36,23 @@ def test_labels_of_every_type_are_read_as_they_were_written(data, dtype):
     assert_array_equal(values.counts_of(described), 1)
 
 
+@pytest.mark.parametrize("dtype", ["O", "U9"])
+def test_text_is_read_if_and_only_if_it_is_written(dtype):
+    """Bytes of names of folders that are not UTF-8 become halves of characters, which can be written."""
+    valid, invalid = np.array(["ciel \udce9", "\U0001f600"], dtype), np.array(["a", "\ud800"], dtype)
+    assert_array_equal(values.classes_of(_encode_outputs(classifier(valid))["classes"]), valid)
+    assert_array_equal(values.names_of(valid.tolist(), 2), valid)
+    with pytest.raises(
+        InvalidParameterError, match=r"'\\ud800' is a label of classes_, but not valid Unicode\. Rename"
+    ):
+        _encode_outputs(classifier(invalid))
+    described = _encode_outputs(classifier(valid))["classes"]
+    with pytest.raises(DocumentError, match="a label is not valid Unicode"):
+        values.classes_of(described | {"labels": invalid.tolist()})
+    with pytest.raises(DocumentError, match="a name of a column or a number is not valid Unicode"):
+        values.names_of(invalid.tolist(), 2)
+
+
 @pytest.mark.parametrize("n_bytes", [2**26 - 4, 2**26, 2**26 + 4])
 def test_labels_are_read_if_and_only_if_they_are_written(n_bytes):
     classes = np.array(["a"]).astype(f"<U{n_bytes // 4}")

@@ -42,7 +42,7 @@ from sktl.exceptions import (
     ModelFileNotFoundError,
     TypicalityError,
     UnknownBackboneError,
-    WeightsNotFoundError,
+    WeightsError,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:weights=None:sktl.exceptions.BackboneWarning")
@@ -341,6 +341,30 @@ def test_parameters_of_the_machine_are_not_taken_from_a_file(tmp_path):
         sktl.load(tmp_path / "model", device="cuda:9")
 
 
+@pytest.mark.parametrize("name", ["secret.pth", "nothing.pth", "/etc/passwd", "a/b"])
+def test_a_file_of_weights_that_only_a_model_names_is_not_opened(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.pth").write_text("SECRET")
+    fitted_bundled().save(tmp_path / "model", include_backbone=False)
+    forged(tmp_path / "model", setting("parameters", "weights", value=name))
+    with pytest.raises(ModelFileError) as found:
+        sktl.load(tmp_path / "model")
+    # The same error whatever is on the machine.
+    assert str(found.value).endswith(
+        f"model' cannot be used: it was saved without the network, and names the local file of weights {name!r}. If "
+        "you trust it, pass the path, sktl.load(path, weights=...), or save it with include_backbone=True."
+    )
+
+
+def test_published_weights_may_be_named_and_must_be_those_of_the_fit(tmp_path):
+    clf = fitted_bundled()
+    clf.save(tmp_path / "model", include_backbone=False)
+    assert_array_equal(sktl.load(tmp_path / "model", weights="default").predict_proba(X), clf.predict_proba(X))
+    clf.save(tmp_path / "model")
+    with pytest.raises(ModelFileError, match=r"weights='default' is not used, because the file contains the network"):
+        sktl.load(tmp_path / "model", weights="default")
+
+
 @pytest.mark.thorough
 def test_without_the_network_a_file_is_refused_where_the_weights_are_others(tmp_path):
     network = sktl._backbones.resolve_backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
@@ -349,14 +373,14 @@ def test_without_the_network_a_file_is_refused_where_the_weights_are_others(tmp_
     for stages in (0, 1):
         clf = fitted_tiny(weights=os.fspath(file), trainable_stages=stages)
         clf.save(tmp_path / "model", include_backbone=False)
-        same(sktl.load(tmp_path / "model"), clf)
+        same(sktl.load(tmp_path / "model", weights=file), clf.set_params(weights=file))
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         next(iter(state.values())).view(-1)[0] += 1e-6
         safetensors.torch.save_file(state, file)
         with pytest.raises(
             ModelFileError, match=r"saved without the network, and the weights .* differ from the weights"
         ):
-            sktl.load(tmp_path / "model")
+            sktl.load(tmp_path / "model", weights=os.fspath(file))
         safetensors.torch.save_file(network.state_dict(), file)
 
 
@@ -448,7 +472,7 @@ def test_a_forged_file_is_refused_by_name_and_does_nothing(tmp_path, monkeypatch
         (lambda d, t: [part.update({key: "next"}) for part, key in backbones_of(d)], UnknownBackboneError),
         (
             lambda d, t: [d["backbone"].update(complete=False), d["parameters"].update(weights="away.safetensors")],
-            WeightsNotFoundError,
+            WeightsError,
         ),
     ],
 )
@@ -459,7 +483,7 @@ def test_what_this_version_does_not_know_is_an_error_of_the_file(tmp_path, forge
     with pytest.raises(ModelFileError, match="model' cannot be used: ") as caught:
         sktl.load(tmp_path / "model")
     assert isinstance(caught.value.__cause__, cause)
-    is_advised = version == "99.0" and cause is not WeightsNotFoundError
+    is_advised = version == "99.0" and cause is not WeightsError
     assert ("by sktl 99.0, and this is" in str(caught.value)) == is_advised
 
 

@@ -41,6 +41,9 @@ def test_figures_are_scikit_learns(seed, n, k):
     assert figures.accuracy.value == pytest.approx(accuracy_score(codes, proba.argmax(axis=1)))
     assert figures.log_loss == pytest.approx(log_loss(codes, proba, labels=labels))
     np.testing.assert_array_equal(figures.confusion, confusion_matrix(codes, figures.y_pred, labels=labels))
+    counts = [figures.confusion[cell] for cell in figures.cells]
+    assert [*figures.cells.values()] == counts == sorted(counts, reverse=True)
+    assert sum(counts) == n
     present = np.unique(codes)
     expected = balanced_accuracy_score(codes, figures.y_pred) if len(present) > 1 else figures.accuracy.value
     assert figures.balanced_accuracy == pytest.approx(expected)

@@ -33,7 +33,7 @@ _MOST_MEGABYTES = 400
 
 def tiffs():
     for dtype in ("float16", "float64", "uint16"):
-        for compression in (None, "zlib"):
+        for compression in (None, "zlib", "lzma"):
             pixels = PICTURE if dtype != "uint16" else np.moveaxis(PICTURE * 65535, 2, 0)
             options = {"planarconfig": "separate"} if dtype == "uint16" else {"rowsperstrip": 7}
             for bigtiff in (False, True):
@@ -42,6 +42,19 @@ def tiffs():
                     file, pixels.astype(dtype), photometric="rgb", compression=compression, bigtiff=bigtiff, **options
                 )
                 yield file.getvalue()
+
+
+def palettes():
+    """A file with a palette of segments, one of which is copied."""
+    dataset = pydicom.dcmread(SHIPPED / "MR_small.dcm")
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    for color in ("Red", "Green", "Blue"):
+        dataset.add_new(f"{color}PaletteColorLookupTableDescriptor", "US", [4096, 0, 16])
+        segments = np.array([0, 2, 5, 900, 1, 4000, 65_000, 2, 1, 4, 0], "<u2")
+        setattr(dataset, f"Segmented{color}PaletteColorLookupTableData", segments.tobytes())
+    file = io.BytesIO()
+    dataset.save_as(file)
+    yield file.getvalue()
 
 
 def heics():
@@ -54,14 +67,14 @@ def heics():
 
 
 def pillows():
-    for format_, options in (("TIFF", {"compression": "tiff_lzw"}), ("PNG", {}), ("JPEG", {})):
+    for format_, options in (("TIFF", {"compression": "tiff_lzw"}), ("PNG", {}), ("JPEG", {}), ("ICO", {})):
         file = io.BytesIO()
         Image.fromarray((PICTURE * 255).astype(np.uint8)).save(file, format_, **options)
         yield file.getvalue()
 
 
 def files():
-    return [*((SHIPPED / f"{name}.dcm").read_bytes() for name in NAMES), *tiffs(), *heics(), *pillows()]
+    return [*((SHIPPED / f"{name}.dcm").read_bytes() for name in NAMES), *palettes(), *tiffs(), *heics(), *pillows()]
 
 
 def damaged(content, rng):

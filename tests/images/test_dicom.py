@@ -382,6 +382,44 @@ def test_a_palette_of_8_bits_may_have_more_entries_than_8_bits_can_count():
     np.testing.assert_array_equal(decoded(content), colors[:, values].transpose(1, 2, 0))
 
 
+def segmented(segments, bits, syntax=ExplicitVRLittleEndian):
+    """The bytes of a file with a palette of segments, each a list of numbers."""
+    values = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    dtype, tables = f"{'>' if syntax == ExplicitVRBigEndian else '<'}u{bits // 8}", {}
+    for color in ("Red", "Green", "Blue"):
+        tables[f"{color}PaletteColorLookupTableDescriptor"] = [16, 0, bits]
+        tables[f"Segmented{color}PaletteColorLookupTableData"] = np.concatenate(segments).astype(dtype).tobytes()
+    return made(values, syntax, PhotometricInterpretation="PALETTE COLOR", **tables)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_segments_of_a_palette_are_expanded_as_pydicom_expands_them(bits, syntax):
+    place = [0, 5] if syntax == ExplicitVRBigEndian and bits == 8 else [5, 0]
+    place = [*place, 0, 0] if bits == 8 else place
+    content = segmented([[0, 3, 9, 200, 30], [1, 5, 80], [2, 1, *place], [0, 3, 1, 2, 3]], bits, syntax)
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    colors = apply_color_lut(dataset.pixel_array, dataset)
+    np.testing.assert_allclose(decoded(content), colors / np.iinfo(colors.dtype).max * 255, atol=0.51)
+
+
+FIRST, LINEAR = [0, 1, 7], [1, 60_000, 9]
+BOMBS = {
+    "segments": [FIRST, LINEAR, LINEAR],
+    "copied segments": [FIRST, LINEAR, [2, 1, 3, 0]],
+    "copied copies": [FIRST, [2, 2, 0, 0]],
+    "empty copies": [FIRST, [2, 0, 0, 0]],
+    "empty segments": [FIRST, [1, 0, 7]],
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_segments_that_expand_to_more_than_a_table_are_refused_before_they_are_expanded(monkeypatch, name):
+    monkeypatch.setattr(pydicom.pixels, "apply_color_lut", None)
+    with pytest.raises(ImageProblem, match=r"a table has an empty segment, or more than 65,536 entries"):
+        decoded(segmented(BOMBS[name], 16))
+
+
 def test_colors_of_16_bits_are_scaled_by_their_white():
     colors = RNG.integers(0, 65536, (5, 7, 3)).astype(np.uint16)
     np.testing.assert_array_equal(decoded(made(colors)), np.rint(colors / 65535 * 255))

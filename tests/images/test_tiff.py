@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import lzma
 import zlib
 
 import numpy as np
@@ -162,11 +163,37 @@ def test_a_size_beyond_the_limit_is_refused_before_memory_is_allocated(monkeypat
         decoded(saved(PICTURE))
 
 
-def test_a_strip_may_not_unpack_to_more_than_its_pixels():
-    bomb = zlib.compress(bytes(50 << 20))
-    content = tiff(bomb, (4, 4), 64, 1, number=3, more=[(259, 3, [8])])
+@pytest.mark.parametrize(("compression", "compress"), [(8, zlib.compress), (34925, lzma.compress)])
+def test_a_strip_may_not_unpack_to_more_than_its_pixels(compression, compress):
+    more = [(259, 3, [compression])]
+    bomb = tiff(compress(bytes(20 << 20)), (4, 4), 64, 1, number=3, more=more)
     with pytest.raises(ImageProblem, match="unpacks to more pixels than its header says"):
+        decoded(bomb)
+    strip = compress(bytes(4 * 4 * 8))
+    assert decoded(tiff(strip, (4, 4), 64, 1, number=3, more=more)).shape == (4, 4, 3)
+    if compression != 8:
+        with pytest.raises(ImageProblem, match="unpacks to more pixels than its header says"):
+            decoded(tiff(2 * strip, (4, 4), 64, 1, number=3, more=more))
+
+
+@pytest.mark.parametrize(
+    ("compression", "format_"), [(34712, "JPEG2000"), (33004, "JPEG2000"), (7, "JPEG"), (34933, "PNG"), (50001, "WEBP")]
+)
+def test_an_image_in_a_strip_may_not_be_larger_than_the_strip(compression, format_):
+    file = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(file, format_)
+    content = tiff(file.getvalue(), (20, 30), 8, 2, 3, more=[(259, 3, [compression])])
+    with pytest.raises(ImageProblem, match="unpacks to more pixels than its header says"):
+        read_pixels(READERS["tiff"], content)
+
+
+def test_a_tile_of_more_pixels_than_the_limit_is_refused(monkeypatch):
+    content = saved(PICTURE, tile=(32, 48))
+    monkeypatch.setenv("SKTL_MAX_PIXELS", "1535")
+    with pytest.raises(ImageProblem, match="has tiles of 48 x 32 pixels, more than the limit of 1,535"):
         decoded(content)
+    monkeypatch.setenv("SKTL_MAX_PIXELS", "1536")
+    assert decoded(content).shape == (20, 30, 3)
 
 
 def test_what_tifffile_logs_is_not_printed(capfd):

@@ -154,6 +154,22 @@ def test_a_fault_that_stays_is_named_without_secrets_and_nothing_is_cached(
     np.testing.assert_array_equal(encoder(tmp_path / "cache").fit_transform([url]), encoder().fit_transform(FILES[:1]))
 
 
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("/0.png", "the server redirects without end"),
+        ("file:///etc/passwd", "the server redirects to a URL that is not valid, or not http or https"),
+        ("http://[", "the server redirects to a URL that is not valid, or not http or https"),
+    ],
+)
+def test_a_redirect_that_leads_nowhere_is_named_and_not_tried_again(web, target, reason):
+    web.faults["/0.png"] = [f"to {target}"]
+    (failure,) = sktl.check_images([web.url("/0.png", SECRETS)])
+    assert failure.reason == f"cannot be read: {reason}"
+    web.faults["/0.png"] = ["to /1.png"]
+    assert url_downloads.read_url(web.url("/0.png")) == FILES[1]
+
+
 def test_a_body_with_a_short_length_is_not_cached_under_the_key_of_the_file(web, tmp_path):
     """Nobody can know that bytes are missing, but the image is damaged."""
     web.faults["/0.png"] = ["short"]

@@ -50,6 +50,16 @@ def test_predictions_are_a_table(place, capsys, kind):
     assert printed.splitlines()[2].startswith("blue.jpg")
 
 
+def test_json_is_exact_for_programs_and_does_not_steer_a_terminal(capsys, monkeypatch):
+    text = command._as_json([{"image": "a\u202eb", "prediction": "\x9bcat"}])
+    for is_terminal in (True, False):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        assert command._print(text)
+        printed = capsys.readouterr().out
+        assert (printed == text) == (not is_terminal)
+        assert "".join(printed.splitlines()).isprintable() == is_terminal
+
+
 def test_all_probabilities_are_json(place, capsys):
     status, printed, _ = outcome(capsys, "classes.onnx", "red.png", "blue.jpg", "--json", "--n-threads", "1")
     red, blue = json.loads(printed)

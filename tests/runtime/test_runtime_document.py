@@ -17,7 +17,7 @@ from PIL import Image
 from sktl._images.preprocessing import Preprocessing
 from sktl.exceptions import ModelFileError
 from sktl.runtime import document as runtime_document
-from sktl.runtime.document import DocumentError, ModelDocument, References
+from sktl.runtime.document import DocumentError, ModelDocument, References, are_different
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
 
@@ -135,6 +135,21 @@ def test_a_document_that_was_not_written_by_the_export_is_an_error_of_ours(text)
         ModelDocument.from_json(text, "'cats.onnx'")
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
+
+
+LABELS = st.lists(st.text(max_size=2) | st.booleans() | st.integers() | st.floats(allow_nan=False), max_size=6)
+
+
+@given(LABELS)
+def test_labels_are_different_if_a_set_of_them_is_as_long(labels):
+    assert are_different(labels) == (len(set(labels)) == len(labels))
+
+
+def test_integers_of_equal_hash_are_compared_in_no_more_time_than_others():
+    """A set compares them each with each: this would take minutes."""
+    labels = [k * (2**61 - 1) for k in range(1, 100_000)]
+    assert len({*map(hash, labels)}) == 1
+    assert are_different(labels)
 
 
 @pytest.mark.thorough

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-TIFF_TYPES = {3: "H", 4: "I"}
+TIFF_TYPES = {3: "H", 4: "I", 9: "i"}
 
 
 def packed(values, bits, order=">"):

@@ -14,7 +14,8 @@ class WebServer(ThreadingHTTPServer):
     """Files in memory. `faults` maps a path to the faults of its next requests, in order; the last one repeats.
 
     A fault is a status, "interrupt" (half of the body, then the connection is closed), "short" (half of the body under
-    its own length), "stall" (half of the body, then nothing), "endless" (zeros without end) or None.
+    its own length), "stall" (half of the body, then nothing), "endless" (zeros without end), "to URL" (a redirect) or
+    None.
     """
 
     daemon_threads = True
@@ -53,6 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self._path()
         fault, body = self.server.fault(path), self.server.files.get(path)
+        if isinstance(fault, str) and fault.startswith("to "):
+            self._start(302, 0, location=fault.removeprefix("to "))
+            return
         if isinstance(fault, int) or body is None:
             self._start(fault if isinstance(fault, int) else 404, 0)
             return
@@ -78,8 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests[self.command, path] += 1
         return path
 
-    def _start(self, status: int, length: int | None) -> None:
+    def _start(self, status: int, length: int | None, location: str | None = None) -> None:
         self.send_response(status)
+        if location is not None:
+            self.send_header("Location", location)
         if length is not None:
             self.send_header("Content-Length", str(length))
         if tag := self.server.tags.get(self.path.partition("?")[0]):

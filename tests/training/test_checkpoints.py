@@ -160,13 +160,18 @@ def test_what_is_chosen_and_what_is_given_have_files_of_their_own(tmp_path):
     assert len(list(tmp_path.glob("*.checkpoint"))) == len(given)
 
 
-def test_a_renamed_file_is_refused_and_the_difference_named(tmp_path):
+def test_a_renamed_file_is_refused_unread_and_the_difference_named(tmp_path, monkeypatch):
     for lr in (0.01, 0.02):
         classifier("output layer", tmp_path / str(lr), lr=lr).fit(X, Y)
     (one,), (other,) = ((tmp_path / lr).glob("*.checkpoint") for lr in ("0.01", "0.02"))
     os.replace(one, other)
+    monkeypatch.setattr(_model_file.ModelFile, "read_all", None)
     with pytest.raises(CheckpointError, match=r"belongs to another fit: recipe of lr is 0\.01 in the file"):
         classifier("output layer", tmp_path / "0.02", lr=0.02).fit(X, Y)
+    _model_file.write_model(other, {"header": {"data": "a" * 10**6}}, {})
+    with pytest.raises(CheckpointError, match=r"data is 'aaa.*\(1000002 characters\) in the file") as caught:
+        classifier("output layer", tmp_path / "0.02", lr=0.02).fit(X, Y)
+    assert len(str(caught.value)) < 2_000
 
 
 @pytest.mark.thorough

@@ -17,7 +17,7 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import DocumentError, open_model, write_model
 from sktl._training.json_values import decode, encode, plain
 from sktl._training.recipe import Recipe, TailRecipe
-from sktl.exceptions import ImageFailure, ModelFileError
+from sktl.exceptions import ImageFailure, InvalidParameterError, ModelFileError
 
 X = np.random.default_rng(0).integers(0, 256, (16, 8, 9, 3), np.uint8)
 Y = np.arange(16) % 2
@@ -142,6 +142,16 @@ def test_a_field_of_another_type_is_refused_in_one_short_line(value):
             with pytest.raises(DocumentError) as caught:
                 decode({**written, "of": {**written["of"], name: other}})
             assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("key", [2**64, -(2**64), (1, 2**64), ((2**70,), "a")])
+def test_integers_that_may_have_any_hash_are_no_keys(key):
+    """A dict compares keys of equal hash each with each, which takes minutes for a file of a megabyte."""
+    for name, refused in (("dict", DocumentError), ("written", InvalidParameterError)):
+        with pytest.raises(refused, match=r"has the key .*, which is too large"):
+            encode({key: 0}, "net_params") if name == "written" else decode({"dict": [[encode(key, ""), 0]]})
+    kept = {2**64 - 1: 0, (-(2**63), 1.5): 0, "a": 0, True: 0, None: 0}
+    assert decode(encode(kept, "")) == kept
 
 
 @pytest.mark.parametrize(
