@@ -542,9 +542,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         groups : array-like of shape (n_samples,), default=None
             Groups of images, such as the images of one patient. Within `fit`, neither the cross-validation that chooses
             `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. If
-            there is only one group, or no class has images of several groups, nothing can be chosen, and a warning
-            says which values are used. In a search or a cross-validation, pass groups to `fit` through metadata
-            routing: ``set_fit_request(groups=True)``. Missing values raise an error.
+            there is only one group, or fewer than two classes have images of several groups, nothing can be chosen,
+            and a warning says which values are used. In a search or a cross-validation, pass groups to `fit` through
+            metadata routing: ``set_fit_request(groups=True)``. Missing values raise an error.
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`. In
             a search, their number must differ from `n_samples`, because scikit-learn splits arguments of this length.

@@ -15,6 +15,7 @@ from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, 
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.base_targets import Targets
 from sktl._targets.split import Labelled
+from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
 from sktl._training.learning_rates import evenness, stable_lr
 from sktl._training.losses import LOSSES, SquaredLoss
@@ -199,11 +200,13 @@ def _warn_about_groups(targets: Targets, compared: Candidates, default: Chosen) 
     """Warn if no candidate could be scored because the images of a group are held out together."""
     if targets.groups is None:
         return
-    learned = _LEARNED.get(targets.loss)
+    learned, (n_columns, confined) = _LEARNED.get(targets.loss), _of_one_group(targets)
     if len(np.unique(targets.groups[targets.weights > 0])) == 1:
         reason, remedy = "All training images are of one group", "Pass images of several groups, or fit without groups."
-    elif learned is not None:
-        reason = f"None of the {learned} has training images of several groups"
+    elif confined and learned is not None:
+        reason = f"All training images of {first_shown(confined)} are of one group"
+        if len(confined) == n_columns:
+            reason = f"None of the {learned} has training images of several groups"
         remedy = (
             f"The model may recognize the groups instead of the {learned}. Add images of the same {learned} from other "
             "groups."
@@ -220,6 +223,21 @@ def _warn_about_groups(targets: Targets, compared: Candidates, default: Chosen) 
         f"{'is' if len(used) == 1 else 'are'} used. {remedy}",
         InputWarning,
     )
+
+
+def _of_one_group(targets: Targets) -> tuple[int, list[Any]]:
+    """Return the number of classes, or of labels that are not constant, and those whose images are of one group.
+
+    A single image could not be held out without groups either.
+    """
+    has, groups = targets.memberships()[targets.weights > 0] > 0, targets.groups[targets.weights > 0]  # type: ignore[index]
+    varies = has.any(axis=0) & ~has.all(axis=0)
+    names = [
+        name
+        for column, name in zip(has.T[varies], np.array(targets.outputs.names(), dtype=object)[varies], strict=True)
+        if column.sum() > 1 and len(np.unique(groups[column])) == 1
+    ]
+    return int(varies.sum()), names
 
 
 def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: int = 0) -> Candidates:

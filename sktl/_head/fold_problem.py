@@ -90,6 +90,8 @@ class FoldProblem:
         """Return the problem in which only samples of one fold are held out, and therefore scored."""
         is_held_out = self.folds.numpy() == fold
         scored = self.scored & (is_held_out if self.scored.ndim == 1 else is_held_out[:, None])
+        if isinstance(self.loss, CrossEntropy) and len(torch.unique(self.values[scored])) < 2:
+            scored = np.zeros_like(scored)  # as in `ClassTargets.scored`
         return replace(self.of_fold(fold), folds=torch.zeros_like(self.folds), scored=scored)
 
     def scores(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -12,22 +12,26 @@ from .base_targets import Targets
 
 
 def with_copies_together(targets: Targets, features: np.ndarray) -> Targets:
-    """Return targets in whose groups copies are together: samples with equal features.
+    """Return targets with groups of copies, which are samples with equal features, unless there are groups already.
 
-    Oversampling and bootstraps repeat samples. A model would know the repeated ones in the fold that is held out.
+    Oversampling and bootstraps repeat samples. A model would know the repeated ones in the fold that is held out. The
+    user's groups stay as they are: repeated samples are of one group, and an image that occurs in all groups, such as
+    a black frame, would join them all.
 
     Parameters
     ----------
     targets : Targets
     features : float32 array of shape (n_samples, n_features)
     """
+    if targets.groups is not None:
+        return targets
     first: dict[bytes, int] = {}
     numbers = [
         first.setdefault(hashlib.sha256(np.ascontiguousarray(row).data).digest(), i) for i, row in enumerate(features)
     ]
-    if len(first) == len(numbers):
+    if len(first) in (1, len(numbers)):
         return targets
-    return targets.with_changes(groups=joined_groups(np.array(numbers), targets.groups, len(numbers)))
+    return targets.with_changes(groups=np.array(numbers))
 
 
 def joined_groups(numbers: np.ndarray, groups: np.ndarray | None, n_train: int) -> np.ndarray:

@@ -211,6 +211,22 @@ def test_groups_that_cannot_be_held_out_are_said(y, groups, params, words):
         estimator.set_params(feature_stages=1, weight_decay=1.0).fit(NOISE, y, groups=groups)  # nothing to choose
 
 
+@pytest.mark.parametrize(
+    ("y", "groups", "words"),
+    [
+        ([*"aaaaaabbbccc"], [0, 0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4], "All training images of 'b', 'c' are of one group"),
+        ([*"aaaaaaaaaaab"], np.arange(12), None),
+    ],
+    ids=["some classes", "a class of one image"],
+)
+def test_the_classes_of_one_group_are_named(y, groups, words):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        PretrainedImageClassifier(backbone=stochastic_net, random_state=0).fit(NOISE, y, groups=groups)
+    found = [str(warning.message) for warning in caught if "group" in str(warning.message)]
+    assert [words in text for text in found] == ([True] if words else [])
+
+
 def test_constant_numbers_are_not_blamed_on_groups():
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputWarning)

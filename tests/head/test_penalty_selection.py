@@ -83,7 +83,7 @@ def test_starting_from_extrapolated_layers_takes_fewer_evaluations(monkeypatch):
             return evaluate(self, point)
 
         with monkeypatch.context() as patch:
-            patch.setattr(_choice, "_N_EXTRAPOLATED", n)
+            patch.setitem(_choice._N_EXTRAPOLATED, "cross_entropy", n)
             patch.setattr(_choice.PenalizedLosses, "__call__", counted)
             choose(features, codes, sizes={1: [40]}, penalties=np.logspace(0.5, -4.5, 11))
     assert counts[3] < 0.8 * counts[1]
