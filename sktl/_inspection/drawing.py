@@ -46,9 +46,14 @@ def style(number: int, ax: Axes) -> tuple[str, str]:
     return colours[number % len(colours)], MARKERS[number % len(MARKERS)]
 
 
-def wrong_colour(ax: Axes) -> str:
-    """Return the color of titles that must stand out, which are outside of the axes."""
-    return _WRONG_ON_DARK if _is_dark(ax.figure, _figure_of(ax)) else _WRONG
+def title_colour(ax: Axes, is_wrong: bool) -> Any:
+    """Return the color of a title: that of the style, or one that stands out. Titles are outside of the axes."""
+    from matplotlib import rcParams
+
+    if is_wrong:
+        return _WRONG_ON_DARK if _is_dark(ax.figure, _figure_of(ax)) else _WRONG
+    colour = rcParams["axes.titlecolor"]
+    return rcParams["text.color"] if colour == "auto" else colour
 
 
 def _is_dark(*backgrounds: Axes | FigureBase) -> bool:

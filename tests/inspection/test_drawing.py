@@ -21,7 +21,7 @@ from sktl._inspection.drawing import (
     picture_cell,
     show_picture,
     style,
-    wrong_colour,
+    title_colour,
 )
 from sktl.exceptions import InvalidParameterError
 
@@ -59,7 +59,7 @@ def test_titles_that_stand_out_are_readable(settings, paper):
     with plt.style.context(settings):
         figure = plt.figure()
         for parent in (figure, figure.subfigures()):
-            assert contrast(wrong_colour(parent.add_subplot()), paper) > 4.5
+            assert contrast(title_colour(parent.add_subplot(), is_wrong=True), paper) > 4.5
         plt.close(figure)
 
 
