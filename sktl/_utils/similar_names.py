@@ -23,6 +23,8 @@ def as_seen(name: str) -> str:
     They differ only in the composition of letters, in white space at the ends or doubled, or in characters without a
     shape.
     """
+    if name.isascii() and name.isprintable():
+        return " ".join(name.split())
     # Normalized last, because a character without a shape may separate a letter from its accent.
     return " ".join(unicodedata.normalize("NFC", "".join(filter(_has_shape, name))).split())
 
@@ -66,7 +68,9 @@ def resemblances(names: Iterable[Any], others: Iterable[Any], remedy: str = "") 
         how they differ.
     """
     known = {other for other in others if isinstance(other, str)}
-    pairs = look_alikes((name for name in names if isinstance(name, str) and name not in known), sorted(known))
+    unknown = [name for name in names if isinstance(name, str) and name not in known]
+    # Usually none is unknown: `score` runs often, and keys of thousands of classes take a second.
+    pairs = look_alikes(unknown, sorted(known)) if unknown else []
     if not pairs:
         return ""
     forms = [
