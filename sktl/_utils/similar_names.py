@@ -48,15 +48,21 @@ def groups_alike(names: Iterable[str], key: Callable[[str], str]) -> list[list[s
     return [group for group in groups.values() if len(group) > 1]
 
 
-def look_alikes(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs of a name and one of the others that look the same, or nearly the same, and differ."""
-    others = list(others)
-    as_read_by, as_seen_by = ({key(other): other for other in others} for key in (as_read, as_seen))
-    pairs = [(name, as_seen_by.get(as_seen(name), as_read_by.get(as_read(name), name))) for name in names]
-    return [(name, other) for name, other in pairs if name != other]
+def look_alikes(
+    names: Iterable[str], others: Sequence[str], keys: Sequence[Callable[[str], str]] = (as_seen, as_read)
+) -> list[tuple[str, str]]:
+    """Return the pairs of a name and one of the others that differ, but share a key, the first key if possible."""
+    of_keys = [(key, {key(other): other for other in others}) for key in keys]
+    found = [(name, [of_key[key(name)] for key, of_key in of_keys if key(name) in of_key]) for name in names]
+    return [(name, alike[0]) for name, alike in found if alike and alike[0] != name]
 
 
-def resemblances(names: Iterable[Any], others: Iterable[Any], remedy: str = "") -> str:
+def resemblances(
+    names: Iterable[Any],
+    others: Iterable[Any],
+    remedy: str = "",
+    keys: Sequence[Callable[[str], str]] = (as_seen, as_read),
+) -> str:
     """Return a sentence on names that look like others and what to do; empty if there are none.
 
     Parameters
@@ -66,11 +72,13 @@ def resemblances(names: Iterable[Any], others: Iterable[Any], remedy: str = "") 
     remedy : str, default=""
         Sentence that says what to do. By default, it names the form of Unicode that all the others have, if this is
         how they differ.
+    keys : sequence of callables, default=(as_seen, as_read)
+        Names that share one of these keys are alike.
     """
     known = {other for other in others if isinstance(other, str)}
     unknown = [name for name in names if isinstance(name, str) and name not in known]
     # Usually none is unknown: `score` runs often, and keys of thousands of classes take a second.
-    pairs = look_alikes(unknown, sorted(known)) if unknown else []
+    pairs = look_alikes(unknown, sorted(known), keys) if unknown else []
     if not pairs:
         return ""
     forms = [

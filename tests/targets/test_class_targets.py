@@ -59,6 +59,8 @@ def test_classes_that_look_the_same_are_said_with_the_form_that_makes_them_equal
         InputWarning, match=r"look the same, .*: 'Ka.u0308se' looks like 'K.xe4se'.*\(\"NFC\", name\)\.$"
     ):
         check_classes(["K\u00e4se", "Ka\u0308se", "Tee"], None, None, 3)
+    with pytest.warns(InputWarning, match=r"'.u212b' looks like '.xc5'.*\(\"NFC\", name\)\.$"):
+        check_classes(["\u00c5", "\u212b", "Tee"], None, None, 3)
     with warnings.catch_warnings(action="error"):
         check_classes(["Tee", "tee", "K\u00e4se"], None, None, 3)  # may be different classes
 
