@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sktl._words import shortened
-
 # Characters without a shape outside the Unicode categories Cf and Cc: joiners, fillers, variation selectors, tags.
 _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
 _LISTED = 5
+_LETTERS = 80
 
 
 def as_seen(name: str) -> str:
@@ -90,12 +89,19 @@ def resemblances(
 
 def _paired(pairs: Sequence[tuple[str, str]]) -> str:
     more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []
-    return ", ".join([*(" looks like ".join(map(_escaped, pair)) for pair in pairs[:_LISTED]), *more])
+    return ", ".join([*(" looks like ".join(_escaped(pair)) for pair in pairs[:_LISTED]), *more])
 
 
-def _escaped(name: str) -> str:
-    """Return a name in quotes with escapes, which shows white space and characters that look the same."""
-    return shortened(ascii(name))
+def _escaped(pair: tuple[str, str]) -> list[str]:
+    """Return two names in quotes with escapes, which show white space and characters that look the same.
+
+    Long names are cut around their first difference.
+    """
+    if max(len(ascii(name)) for name in pair) <= _LETTERS:
+        return [ascii(name) for name in pair]
+    first = next((i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), min(map(len, pair)))
+    start, end = max(0, first - _LETTERS // 4), first + _LETTERS // 4
+    return [f"{'...' * (start > 0)}{name[start:end]!a}{'...' * (end < len(name))}" for name in pair]
 
 
 def escaped_groups(groups: Sequence[Sequence[str]]) -> str:

@@ -99,6 +99,11 @@ def test_class_weights_that_are_no_numbers_are_named(weight):
         check_classes(Y, None, {"a": 1.0, "b": weight}, 3)
 
 
+def test_a_class_weight_whose_label_looks_like_a_class_is_named_with_both_spellings():
+    with pytest.raises(InvalidParameterError, match=r"y has 'K.se', 'b'\. 'Ka.u0308se' looks like 'K.xe4se'"):
+        check_classes(["K\u00e4se", "b"], None, {"Ka\u0308se": 2}, 2)
+
+
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -1])
 def test_class_weights_out_of_range_are_refused_in_few_words(weight):
     many = {f"{'x' * 50}{i}": 1.0 for i in range(500)} | {"a": 1.0, "b": weight}

@@ -48,6 +48,22 @@ def test_names_in_ascii_have_the_key_that_any_name_has(name):
     assert longer == " ".join([*as_seen(name).split(), "\u2013"])
 
 
+@given(st.text(max_size=90), st.text(max_size=90))
+def test_the_first_difference_of_long_names_is_shown(before, after):
+    composed, decomposed = (f"{before}K{letter}se{after}" for letter in ("\u00e4", "a\u0308"))
+    shown = resemblances([decomposed], [composed]).partition(". If they")[0]
+    assert len(shown) < 1000
+    one, other = shown.split(" looks like ")
+    assert one != other
+
+
+def test_long_names_are_cut_around_their_first_difference():
+    one, other = (f"/data/{'x' * 99}/K{letter}se/{'y' * 99}.png" for letter in ("a\u0308", "\u00e4"))
+    assert resemblances([one], [other]).startswith(
+        rf"...'{'x' * 18}/Ka\u0308se/{'y' * 15}'... looks like ...'{'x' * 18}/K\xe4se/{'y' * 16}'..."
+    )
+
+
 LABELS = st.lists(st.text(max_size=5) | st.integers() | st.booleans(), max_size=4)
 
 
