@@ -310,8 +310,9 @@ class FeatureMapDisplay:
             height, width = np.array(pixels.shape[:2]) * zoom / 144
             corner = offset_copy(self.ax_.transData, self.figure_, -width, height, units="inches")
             self.ax_.plot(
-                *coordinates[i], marker=marker, color=colour, markeredgecolor="white", zorder=4, transform=corner
-            )
+                *coordinates[i], marker=marker, markersize=6 * font_scale(), color=colour, markeredgecolor="white",
+                zorder=4, transform=corner,
+            )  # fmt: skip
 
     def _apart(self, coordinates: np.ndarray) -> np.ndarray:
         """Return the positions of images that do not cover each other in the current layout of the axes, in order."""

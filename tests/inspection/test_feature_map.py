@@ -138,6 +138,15 @@ def test_the_width_of_edges_has_all_its_names(name):
     assert mpl.colors.same_color(display.scatters_[0].get_edgecolor()[:, :3], [[0, 0, 1]])
 
 
+def test_markers_of_thumbnails_grow_with_the_fonts():
+    sizes = []
+    for size in (10, 20):
+        with mpl.rc_context({"font.size": size}):
+            display = FeatureMapDisplay(np.zeros((1, 2)), y=["ant"], thumbnails=[X[0]]).plot()
+        sizes += [line.get_markersize() for line in display.ax_.lines]
+    assert sizes == [6, 12]
+
+
 def test_thumbnails_in_a_subfigure_do_not_cover_each_other():
     _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
     pictures = [np.zeros((8, 12, 3), np.uint8)] * 80
