@@ -45,10 +45,10 @@ clf = PretrainedImageClassifier(random_state=0, verbose=1)
 loaded = time.perf_counter()
 clf.fit(train_images, train_labels)
 fitted = time.perf_counter()
-predicted = clf.predict(test_images)
+probabilities = clf.predict_proba(test_images)
 done = time.perf_counter()
 
-accuracy = (predicted == test_labels).mean()
+accuracy = (clf.classes_[probabilities.argmax(axis=1)] == test_labels).mean()
 print(f"accuracy on held-out images: {accuracy:.1%}")
 print(f"time: prepare {loaded - started:.1f} s, fit {fitted - loaded:.1f} s, predict {done - fitted:.1f} s")
 
@@ -59,10 +59,13 @@ clf.set_params(lr=3e-3, verbose=0).fit(train_images, train_labels)
 print(f"time of a second fit, with another learning rate: {time.perf_counter() - done:.1f} s")
 
 # %%
-# Look at some predictions with their probabilities. Wrong predictions are red and also show the correct class.
+# Look at some predictions of the first fit with their probabilities. Wrong predictions are red and also show the
+# correct class.
 
 figure, axes = plt.subplots(4, 4, figsize=(5.5, 6.6), layout="constrained")
-PredictionsDisplay.from_estimator(clf, test_images, test_labels, n_images=16, random_state=0, ax=axes)
+PredictionsDisplay.from_predictions(
+    test_images, test_labels, probabilities, classes=clf.classes_, n_images=16, random_state=0, ax=axes
+)
 figure.suptitle(f"Predictions for held-out images (accuracy {accuracy:.1%})")
 figure.savefig("quickstart.png", dpi=120)
 print("predictions drawn in quickstart.png")

@@ -465,7 +465,8 @@ def _file_meant(cell: str, path: str) -> str:
     meant = file_meant(path)
     if meant is None:
         return ""
-    return f" There is a file {shown(meant)}. {resemblances([cell], [meant[len(path) - len(cell) :]])}".rstrip()
+    written = user_path(cell)  # the end of the path
+    return f" There is a file {shown(meant)}. {resemblances([written], [meant[len(path) - len(written) :]])}".rstrip()
 
 
 def without_repeats(table: LabelTable, paths: Sequence[str], target: np.ndarray) -> np.ndarray:

@@ -666,7 +666,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Warns
         -----
         InputWarning
-            If labels are not classes of the model, but look like them. Their images count as wrong.
+            If labels are not classes of the model, but look the same. Their images count as wrong.
         """
         return float(super().score(X, self._true_values(y), sample_weight))
 

@@ -67,8 +67,9 @@ def _in_existing_forms(path: str) -> str:
         return path
     found = ""
     for piece in re.split(r"([/\\])", path):
-        forms = [found + piece, *(found + unicodedata.normalize(form, piece) for form in _FORMS)]
-        found = next(filter(os.path.exists, forms), forms[0])
+        forms = dict.fromkeys([piece, *(unicodedata.normalize(form, piece) for form in _FORMS)])
+        # A name with one form is not looked for: a request to a network drive takes long.
+        found += next((form for form in forms if len(forms) > 1 and os.path.exists(found + form)), piece)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import SupportsIndex, TypeVar, overload
+from typing import TypeVar
 
 import numpy as np
 
@@ -45,41 +45,3 @@ def read_each(samples: Sequence[Sample], positions: Iterable[int], make: Callabl
 def read_pictures(samples: Sequence[Sample], positions: Iterable[int], side: int) -> list[np.ndarray]:
     """Return the pictures of some samples."""
     return read_each(samples, positions, lambda content: picture(content, side))
-
-
-class Pictures(Sequence[np.ndarray]):
-    """The pictures of samples, each of which is read when it is first used: a map of many images shows only a few.
-
-    A pickle contains the pictures instead of the samples, which may be files.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-    side : int
-        Maximum length of the longer side.
-    """
-
-    def __init__(self, samples: Sequence[Sample], side: int):
-        self.samples = samples
-        self.side = side
-        self._read: dict[int, np.ndarray] = {}
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @overload
-    def __getitem__(self, i: SupportsIndex) -> np.ndarray: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> list[np.ndarray]: ...
-
-    def __getitem__(self, i: SupportsIndex | slice) -> np.ndarray | list[np.ndarray]:
-        if isinstance(i, slice):
-            return [self[position] for position in range(len(self))[i]]
-        position = range(len(self))[i]
-        if position not in self._read:
-            (self._read[position],) = read_pictures(self.samples, [position], self.side)
-        return self._read[position]
-
-    def __reduce__(self) -> tuple[type[list[np.ndarray]], tuple[list[np.ndarray]]]:
-        return list, ([*self],)

@@ -46,9 +46,14 @@ def style(number: int, ax: Axes) -> tuple[str, str]:
     return colours[number % len(colours)], MARKERS[number % len(MARKERS)]
 
 
-def wrong_colour(ax: Axes) -> str:
-    """Return the color of titles that must stand out, which are outside of the axes."""
-    return _WRONG_ON_DARK if _is_dark(ax.figure, _figure_of(ax)) else _WRONG
+def title_colour(ax: Axes, is_wrong: bool) -> Any:
+    """Return the color of a title: that of the style, or one that stands out. Titles are outside of the axes."""
+    from matplotlib import rcParams
+
+    if is_wrong:
+        return _WRONG_ON_DARK if _is_dark(ax.figure, _figure_of(ax)) else _WRONG
+    colour = rcParams["axes.titlecolor"]
+    return rcParams["text.color"] if colour == "auto" else colour
 
 
 def _is_dark(*backgrounds: Axes | FigureBase) -> bool:
@@ -81,12 +86,16 @@ def letters_across(ax: Any, axes: np.ndarray) -> int:
     if ax is None:
         return _LETTERS_OF_A_CELL
     first = axes.flat[0]
-    figure = first.get_figure(root=True)
-    if figure.get_layout_engine() is not None:
+    figure = _figure_of(first)
+    if first.get_axes_locator() is not None:  # as in an ImageGrid, where only drawing places axes
         figure.draw_without_rendering()
-    # The place of the axes in the layout, of which an image may fill a part only.
-    inches = first.get_position(original=True).width * first.figure.bbox.width / figure.dpi
-    return int(np.clip(inches / _INCHES_PER_LETTER / font_scale(), 10, 2 * _LETTERS_OF_A_CELL))
+        pixels = first.bbox.width
+    else:
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)  # without drawing, which resamples all images
+        # The place of the axes in the layout, of which an image may fill a part only.
+        pixels = first.get_position(original=True).width * first.figure.bbox.width
+    return int(np.clip(pixels / figure.dpi / _INCHES_PER_LETTER / font_scale(), 10, 2 * _LETTERS_OF_A_CELL))
 
 
 def check_task(task: Any) -> None:

@@ -19,7 +19,7 @@ from sktl._utils.short_text import fitted
 from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .display_thumbnails import Pictures
+from .display_thumbnails import read_pictures
 from .drawing import axes_grid, check_task, font_scale, legend_beside, legend_size, style, styled
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class FeatureMapDisplay:
     y : array-like of shape (n_samples,), default=None
         Labels, shown by color and marker. The first 104 classes have different pairs of color and marker. With
         `task="regression"`, numbers, shown on a color scale.
-    thumbnails : sequence of ndarray of shape (H, W, 3), default=None
-        Images to show instead of points, uint8. `from_estimator` reads each image when it is first shown or accessed.
+    thumbnails : list of ndarray of shape (H, W, 3), default=None
+        Images to show instead of points, uint8.
     axis_names : (str, str), default=("", "")
         Names of the two axes.
     task : {"classification", "regression"}, default="classification"
@@ -138,7 +138,8 @@ class FeatureMapDisplay:
             Reduces features to at least two dimensions, of which the first two are drawn. A copy is fitted. `"pca"`
             selects the first two principal components.
         thumbnails : bool, default=False
-            Whether to show images instead of points. Images that would cover other images are not shown.
+            Whether to show images instead of points. Images that would cover other images are not shown. All images are
+            read once more, and the display contains a small copy of each.
         image_shape : tuple of int, default=None
             Shape of one image, for thumbnails of flattened rows. None uses the estimator's `image_shape`.
         ax : matplotlib Axes, default=None
@@ -180,7 +181,10 @@ class FeatureMapDisplay:
         features = np.asarray(estimator.transform(X))
         _values_of(len(features), y, task)
         coordinates, names = _principal(features) if projection == "pca" else _projected(projection, features, y)
-        pictures = Pictures(samples_for(estimator, X, image_shape), _SIDE) if thumbnails else None
+        pictures = None
+        if thumbnails:  # of all images: larger axes show others, and files may be gone by then
+            samples = samples_for(estimator, X, image_shape)
+            pictures = read_pictures(samples, range(len(samples)), _SIDE)
         display = cls(coordinates, y=y, thumbnails=pictures, axis_names=names, task=task)
         return display.plot(ax=ax, scatter_kw=scatter_kw)
 
@@ -306,8 +310,9 @@ class FeatureMapDisplay:
             height, width = np.array(pixels.shape[:2]) * zoom / 144
             corner = offset_copy(self.ax_.transData, self.figure_, -width, height, units="inches")
             self.ax_.plot(
-                *coordinates[i], marker=marker, color=colour, markeredgecolor="white", zorder=4, transform=corner
-            )
+                *coordinates[i], marker=marker, markersize=6 * font_scale(), color=colour, markeredgecolor="white",
+                zorder=4, transform=corner,
+            )  # fmt: skip
 
     def _apart(self, coordinates: np.ndarray) -> np.ndarray:
         """Return the positions of images that do not cover each other in the current layout of the axes, in order."""

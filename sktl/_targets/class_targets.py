@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
@@ -293,7 +294,7 @@ def _class_weights(
         others = [label for label in class_weight if label not in of_each]
         raise InvalidParameterError(
             f"class_weight has labels that y does not have: {first_shown(others)}. y has "
-            f"{first_shown(classes.tolist())}."
+            f"{first_shown(classes.tolist())}. {resemblances(others, classes.tolist())}".rstrip()
         )
     return np.array([of_each.get(label, 1.0) for label in classes.tolist()])
 

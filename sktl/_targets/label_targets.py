@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
@@ -348,7 +349,7 @@ def _label_weights(
         if unknown := [label for label in class_weight if label not in classes.tolist()]:
             raise InvalidParameterError(
                 f"class_weight has labels that y does not have: {first_shown(unknown)}. y has "
-                f"{first_shown(classes.tolist())}."
+                f"{first_shown(classes.tolist())}. {resemblances(unknown, classes.tolist())}".rstrip()
             )
         found[1] = [_weight(class_weight, label, "class_weight") for label in classes.tolist()]
     else:

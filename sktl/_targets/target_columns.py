@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from fractions import Fraction
@@ -111,12 +112,17 @@ def warn_of_similar_labels(classes: np.ndarray) -> None:
             InputWarning,
         )
     else:
+        # The advice is to rename the former like the latter, which is in the usual form, NFC, if one of them is.
+        one, other = sorted((one, other), key=lambda name: unicodedata.is_normalized("NFC", name))
         warn(f"y has labels that look the same, but are different: {resemblances([one], [other])}", InputWarning)
 
 
 def warn_of_unknown_labels(labels: np.ndarray, classes: np.ndarray) -> None:
-    """Warn if the model lacks some labels, which count as wrong, and they look like its classes."""
-    if hint := resemblances(dict.fromkeys(labels.tolist()), classes.tolist()):
+    """Warn if the model lacks some labels, which count as wrong, and they look the same as its classes.
+
+    Labels in another case may be other classes, of which a fold has no image.
+    """
+    if hint := resemblances(dict.fromkeys(labels.tolist()), classes.tolist(), keys=[as_seen]):
         warn(f"y has labels that the model does not have, and whose images count as wrong: {hint}", InputWarning)
 
 

@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sktl._words import shortened
-
 # Characters without a shape outside the Unicode categories Cf and Cc: joiners, fillers, variation selectors, tags.
 _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
 _LISTED = 5
+_LETTERS = 80
 
 
 def as_seen(name: str) -> str:
@@ -23,6 +22,8 @@ def as_seen(name: str) -> str:
     They differ only in the composition of letters, in white space at the ends or doubled, or in characters without a
     shape.
     """
+    if name.isascii() and name.isprintable():
+        return " ".join(name.split())
     # Normalized last, because a character without a shape may separate a letter from its accent.
     return " ".join(unicodedata.normalize("NFC", "".join(filter(_has_shape, name))).split())
 
@@ -46,15 +47,21 @@ def groups_alike(names: Iterable[str], key: Callable[[str], str]) -> list[list[s
     return [group for group in groups.values() if len(group) > 1]
 
 
-def look_alikes(names: Iterable[str], others: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs of a name and one of the others that look the same, or nearly the same, and differ."""
-    others = list(others)
-    as_read_by, as_seen_by = ({key(other): other for other in others} for key in (as_read, as_seen))
-    pairs = [(name, as_seen_by.get(as_seen(name), as_read_by.get(as_read(name), name))) for name in names]
-    return [(name, other) for name, other in pairs if name != other]
+def look_alikes(
+    names: Iterable[str], others: Sequence[str], keys: Sequence[Callable[[str], str]] = (as_seen, as_read)
+) -> list[tuple[str, str]]:
+    """Return the pairs of a name and one of the others that differ, but share a key, the first key if possible."""
+    of_keys = [(key, {key(other): other for other in others}) for key in keys]
+    found = [(name, [of_key[key(name)] for key, of_key in of_keys if key(name) in of_key]) for name in names]
+    return [(name, alike[0]) for name, alike in found if alike and alike[0] != name]
 
 
-def resemblances(names: Iterable[Any], others: Iterable[Any], remedy: str = "") -> str:
+def resemblances(
+    names: Iterable[Any],
+    others: Iterable[Any],
+    remedy: str = "",
+    keys: Sequence[Callable[[str], str]] = (as_seen, as_read),
+) -> str:
     """Return a sentence on names that look like others and what to do; empty if there are none.
 
     Parameters
@@ -64,9 +71,13 @@ def resemblances(names: Iterable[Any], others: Iterable[Any], remedy: str = "") 
     remedy : str, default=""
         Sentence that says what to do. By default, it names the form of Unicode that all the others have, if this is
         how they differ.
+    keys : sequence of callables, default=(as_seen, as_read)
+        Names that share one of these keys are alike.
     """
     known = {other for other in others if isinstance(other, str)}
-    pairs = look_alikes((name for name in names if isinstance(name, str) and name not in known), sorted(known))
+    unknown = [name for name in names if isinstance(name, str) and name not in known]
+    # Usually none is unknown: `score` runs often, and keys of thousands of classes take a second.
+    pairs = look_alikes(unknown, sorted(known), keys) if unknown else []
     if not pairs:
         return ""
     forms = [
@@ -78,12 +89,19 @@ def resemblances(names: Iterable[Any], others: Iterable[Any], remedy: str = "") 
 
 def _paired(pairs: Sequence[tuple[str, str]]) -> str:
     more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []
-    return ", ".join([*(" looks like ".join(map(_escaped, pair)) for pair in pairs[:_LISTED]), *more])
+    return ", ".join([*(" looks like ".join(_escaped(pair)) for pair in pairs[:_LISTED]), *more])
 
 
-def _escaped(name: str) -> str:
-    """Return a name in quotes with escapes, which shows white space and characters that look the same."""
-    return shortened(ascii(name))
+def _escaped(pair: tuple[str, str]) -> list[str]:
+    """Return two names in quotes with escapes, which show white space and characters that look the same.
+
+    Long names are cut around their first difference.
+    """
+    if max(len(ascii(name)) for name in pair) <= _LETTERS:
+        return [ascii(name) for name in pair]
+    first = next((i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), min(map(len, pair)))
+    start, end = max(0, first - _LETTERS // 4), first + _LETTERS // 4
+    return [f"{'...' * (start > 0)}{name[start:end]!a}{'...' * (end < len(name))}" for name in pair]
 
 
 def escaped_groups(groups: Sequence[Sequence[str]]) -> str:

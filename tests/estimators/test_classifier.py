@@ -440,6 +440,8 @@ def test_score_warns_of_labels_that_look_like_classes(recwarn):
     assert not recwarn.list
     with pytest.warns(InputWarning, match=r"count as wrong: 'nu.u0308ll' looks like 'n.xfcll'.*\(\"NFC\", name\)\.$"):
         assert clf.score(IMAGES[:60], np.char.replace(y, "\u00fc", "u\u0308")) < right
+    with warnings.catch_warnings(action="error"):
+        assert clf.score(IMAGES[:60], np.char.upper(y)) == 0  # may be other classes, of which a fold has no image
 
 
 def test_booleans_are_labels(recwarn):

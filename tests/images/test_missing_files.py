@@ -24,6 +24,13 @@ def test_no_suffix_is_tried_for_the_name_of_an_image_or_in_a_folder_that_does_no
     assert asked == [str(tmp_path / name)]
 
 
+def test_only_names_that_have_several_forms_are_looked_for(tmp_path, monkeypatch):
+    asked, path = [], f"{tmp_path}/a/b/K\u00e4se/c/1.png"
+    monkeypatch.setattr(os.path, "exists", lambda path: bool(asked.append(path)))
+    assert why_missing(path) == "no such file"
+    assert asked == [f"{tmp_path}/a/b/{name}" for name in ("K\u00e4se", "Ka\u0308se")]
+
+
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_quotes_around_the_path_of_a_file_are_pointed_out_with_a_remedy_that_works(quote, tmp_path):
     (tmp_path / "a.jpg").touch()

@@ -12,6 +12,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from mpl_toolkits.axes_grid1 import ImageGrid
 
 from sktl._inspection.drawing import (
     MARKERS,
@@ -21,7 +22,7 @@ from sktl._inspection.drawing import (
     picture_cell,
     show_picture,
     style,
-    wrong_colour,
+    title_colour,
 )
 from sktl.exceptions import InvalidParameterError
 
@@ -59,7 +60,7 @@ def test_titles_that_stand_out_are_readable(settings, paper):
     with plt.style.context(settings):
         figure = plt.figure()
         for parent in (figure, figure.subfigures()):
-            assert contrast(wrong_colour(parent.add_subplot()), paper) > 4.5
+            assert contrast(title_colour(parent.add_subplot(), is_wrong=True), paper) > 4.5
         plt.close(figure)
 
 
@@ -88,6 +89,32 @@ def test_titles_in_the_figure_of_a_user_use_the_room_that_its_layout_leaves():
     for ax in axes:
         show_picture(ax, np.zeros((9, 3, 3), np.uint8))
     assert 15 <= letters_across(axes, axes) <= 1.5 / 0.075
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_titles_fit_into_the_cells_of_a_grid_whose_axes_only_drawing_places(is_drawn):
+    figure = Figure(figsize=(8, 5))
+    axes = np.array([*ImageGrid(figure, 111, (2, 2))])
+    for ax in axes:
+        show_picture(ax, np.zeros((9, 12, 3), np.uint8))
+    if is_drawn:
+        figure.draw_without_rendering()
+    letters = letters_across(axes, axes)
+    figure.draw_without_rendering()
+    assert 20 <= letters <= axes[0].bbox.width / figure.dpi / 0.075
+
+
+@pytest.mark.parametrize("layout", ["constrained", "compressed", "tight"])
+def test_the_room_in_a_layout_is_found_without_drawing(layout, monkeypatch):
+    laid_out, drawn = (Figure(figsize=(9, 3), layout=layout) for _ in range(2))
+    for figure in (laid_out, drawn):
+        for ax in figure.subplots(1, 3):
+            show_picture(ax, np.zeros((9, 3, 3), np.uint8))
+    monkeypatch.setattr(laid_out, "draw_without_rendering", None)
+    letters_across(laid_out.axes, np.array(laid_out.axes))
+    drawn.draw_without_rendering()
+    for ours, theirs in zip(laid_out.axes, drawn.axes, strict=True):
+        np.testing.assert_allclose(ours.get_position(original=True), theirs.get_position(original=True), rtol=1e-9)
 
 
 def test_images_on_axes_with_shared_limits_are_not_cropped():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 
 import numpy as np
@@ -20,7 +22,6 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from sktl import FeatureMapDisplay, PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
-from sktl._inspection import display_thumbnails
 from sktl._inspection.drawing import style
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -54,13 +55,13 @@ def test_the_coordinates_are_the_principal_components_of_the_features(encoder):
     assert display.ax_.get_xlabel() == f"principal component 1 ({share} of variance)"
 
 
-def test_only_thumbnails_that_are_shown_are_read(encoder, monkeypatch):
-    read, make = [], display_thumbnails.picture
-    monkeypatch.setattr(display_thumbnails, "picture", lambda *arguments: read.append(None) or make(*arguments))
-    display = FeatureMapDisplay.from_estimator(encoder, np.repeat(X[:3], 4, axis=0), thumbnails=True)
-    assert len(read) == len(display.shown_) <= 3
-    display.plot()
-    assert len(read) <= 3
+def test_a_map_with_thumbnails_does_not_need_the_images_again(encoder):
+    images = X.copy()
+    display = FeatureMapDisplay.from_estimator(encoder, images, thumbnails=True)
+    images[:] = 0
+    for same in (display, pickle.loads(pickle.dumps(display)), copy.deepcopy(display)):
+        assert_array_equal(same.thumbnails, X)
+        assert len(same.plot(ax=Figure(figsize=(20, 20)).add_subplot()).shown_) == len(X)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -135,6 +136,15 @@ def test_the_width_of_edges_has_all_its_names(name):
     display = FeatureMapDisplay(np.eye(2)).plot(scatter_kw={name: 2, "ec": "blue"})
     assert display.scatters_[0].get_linewidths() == [2]
     assert mpl.colors.same_color(display.scatters_[0].get_edgecolor()[:, :3], [[0, 0, 1]])
+
+
+def test_markers_of_thumbnails_grow_with_the_fonts():
+    sizes = []
+    for size in (10, 20):
+        with mpl.rc_context({"font.size": size}):
+            display = FeatureMapDisplay(np.zeros((1, 2)), y=["ant"], thumbnails=[X[0]]).plot()
+        sizes += [line.get_markersize() for line in display.ax_.lines]
+    assert sizes == [6, 12]
 
 
 def test_thumbnails_in_a_subfigure_do_not_cover_each_other():

@@ -181,6 +181,15 @@ def test_titles_of_right_predictions_have_the_color_of_the_style():
         assert {ax.title.get_color() for ax in display.axes_} == {plt.rcParams["text.color"]}
 
 
+@pytest.mark.parametrize("setting", ["text.color", "axes.titlecolor"])
+def test_a_prediction_that_became_right_has_the_color_of_the_style_in_the_same_axes(setting):
+    with plt.rc_context({setting: "green"}):
+        axes = Figure().subplots(1, 3)
+        for proba in (np.roll(np.eye(3), 1, axis=0), np.eye(3)):
+            PredictionsDisplay.from_predictions(_images(3), CLASSES, proba, ax=axes)
+        assert {ax.title.get_color() for ax in axes} == {"green"}
+
+
 def test_without_errors_it_says_so():
     display = PredictionsDisplay.from_predictions(_images(3), CLASSES, np.eye(3), select="errors")
     assert display.images == []

@@ -59,6 +59,8 @@ def test_classes_that_look_the_same_are_said_with_the_form_that_makes_them_equal
         InputWarning, match=r"look the same, .*: 'Ka.u0308se' looks like 'K.xe4se'.*\(\"NFC\", name\)\.$"
     ):
         check_classes(["K\u00e4se", "Ka\u0308se", "Tee"], None, None, 3)
+    with pytest.warns(InputWarning, match=r"'.u212b' looks like '.xc5'.*\(\"NFC\", name\)\.$"):
+        check_classes(["\u00c5", "\u212b", "Tee"], None, None, 3)
     with warnings.catch_warnings(action="error"):
         check_classes(["Tee", "tee", "K\u00e4se"], None, None, 3)  # may be different classes
 
@@ -95,6 +97,11 @@ def test_a_default_dict_is_neither_asked_nor_changed():
 def test_class_weights_that_are_no_numbers_are_named(weight):
     with pytest.raises(InvalidParameterError, match=r"class_weight\['b'\] is .*weights are numbers"):
         check_classes(Y, None, {"a": 1.0, "b": weight}, 3)
+
+
+def test_a_class_weight_whose_label_looks_like_a_class_is_named_with_both_spellings():
+    with pytest.raises(InvalidParameterError, match=r"y has 'K.se', 'b'\. 'Ka.u0308se' looks like 'K.xe4se'"):
+        check_classes(["K\u00e4se", "b"], None, {"Ka\u0308se": 2}, 2)
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -1])

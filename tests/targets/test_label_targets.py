@@ -69,7 +69,7 @@ def test_names_that_differ_only_in_white_space_are_said_once(names):
         check(y)
         check(y, rows=np.arange(4))  # as a fit that leaves out images checks again
     said = [warning for warning in caught if "differ only in white space" in str(warning.message)]
-    assert len(said) == (len({name.strip() for name in names}) < len(names))
+    assert len(said) == (len({" ".join(name.split()) for name in names}) < len(names))
 
 
 def test_the_binarizer_of_scikit_learn_gives_indicators():
@@ -221,6 +221,11 @@ def test_class_weights_that_do_not_match_are_refused(class_weight, words):
     with pytest.raises(InvalidParameterError, match=words) as caught:
         check(class_weight=class_weight)
     assert len(str(caught.value)) < 300
+
+
+def test_a_class_weight_whose_label_looks_like_a_label_is_named_with_both_spellings():
+    with pytest.raises(InvalidParameterError, match=r"y has 'cat', 'dog', 'owl'\. 'Dog' looks like 'dog'"):
+        check(FRAME, class_weight={"Dog": 2})
 
 
 # ------------------------------------------------------------------------------------------------------------ constant

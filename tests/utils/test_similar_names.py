@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._utils.similar_names import look_alikes, resemblances
+from sktl._utils import similar_names
+from sktl._utils.similar_names import as_seen, look_alikes, resemblances
 
 UMLAUTS = ["K\u00e4se", "Br\u00f6tchen", "Stra\u00dfe", "Tee"]
 
@@ -34,6 +35,33 @@ def test_white_space_is_shown_and_no_form_of_unicode_named_where_it_does_not_hel
     found = resemblances(["owl ", "K\u00e4se"], ["owl", "Ka\u0308se"])
     assert found.startswith("'owl ' looks like 'owl'")
     assert found.endswith("rename the former like the latter.")
+
+
+def test_known_names_are_not_compared(monkeypatch):
+    monkeypatch.setattr(similar_names, "as_read", None)
+    assert resemblances(["a", "b"], [*UMLAUTS, "a", "b"]) == ""
+
+
+@given(st.text(max_size=8) | st.text("ab \t\x00\x1f", max_size=8))
+def test_names_in_ascii_have_the_key_that_any_name_has(name):
+    longer = as_seen(name + " \u2013")
+    assert longer == " ".join([*as_seen(name).split(), "\u2013"])
+
+
+@given(st.text(max_size=90), st.text(max_size=90))
+def test_the_first_difference_of_long_names_is_shown(before, after):
+    composed, decomposed = (f"{before}K{letter}se{after}" for letter in ("\u00e4", "a\u0308"))
+    shown = resemblances([decomposed], [composed]).partition(". If they")[0]
+    assert len(shown) < 1000
+    one, other = shown.split(" looks like ")
+    assert one != other
+
+
+def test_long_names_are_cut_around_their_first_difference():
+    one, other = (f"/data/{'x' * 99}/K{letter}se/{'y' * 99}.png" for letter in ("a\u0308", "\u00e4"))
+    assert resemblances([one], [other]).startswith(
+        rf"...'{'x' * 18}/Ka\u0308se/{'y' * 15}'... looks like ...'{'x' * 18}/K\xe4se/{'y' * 16}'..."
+    )
 
 
 LABELS = st.lists(st.text(max_size=5) | st.integers() | st.booleans(), max_size=4)
