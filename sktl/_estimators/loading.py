@@ -12,7 +12,7 @@ from sktl._training.json_values import decode
 from sktl._utils.devices import resolve_device
 from sktl._utils.settings_isolation import isolated
 from sktl._words import shown_value
-from sktl.exceptions import ModelFileError, WeightsError
+from sktl.exceptions import WeightsError
 
 from .classifier import PretrainedImageClassifier
 from .encoder import PretrainedImageEncoder
@@ -107,12 +107,10 @@ def _with_weights(parameters: dict[str, Any], weights: Weights, file: ModelFile)
     if weights is None and (complete or not is_path(named)):
         return parameters
     if complete:
-        raise ModelFileError(
-            f"weights={shown_value(weights)} is not used, because the file contains the network. Leave it out."
-        )
+        raise WeightsError(f"it contains the network, so weights={shown_value(weights)} is not used: leave it out")
     if weights is None:
         raise WeightsError(
             f"it was saved without the network, and names the local file of weights {shown_value(named)}. If you trust "
-            "it, pass the path, sktl.load(path, weights=...), or save it with include_backbone=True."
+            "it, pass the path of this file of weights as `weights`, or save the model with include_backbone=True."
         )
     return parameters | {"weights": weights}

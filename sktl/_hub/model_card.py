@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
+from sktl._backbones.resolve_backbone import is_path
 from sktl._estimators.summary import is_trained, one_line
 from sktl._version import library_versions
 from sktl._words import shown_value, type_of
@@ -130,7 +131,11 @@ def model_card(
         library_name="sktl", pipeline_tag=task.name if task.on_hub else None, tags=["sktl", task.name], license=license,
         model_name=one_line(title), eval_results=results or None,
     )  # fmt: skip
-    sections = [f"# {_plain(title)}", *_paragraphs(description or ""), *_use(load_call, task, complete)]
+    sections = [
+        f"# {_plain(title)}",
+        *_paragraphs(description or ""),
+        *_use(load_call, task, complete, estimator.weights),
+    ]
     if hasattr(estimator, "classes_"):
         sections += _classes(estimator)
     sections += [*_training(estimator), *_results(metrics, task), *_limits(estimator)]
@@ -174,12 +179,15 @@ def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"| {left} | {right} |" for left, right in [head, ("---", "---:"), *rows])
 
 
-def _use(load_call: str, task: _Task, complete: bool) -> list[str]:
-    where = (
-        "The file contains the whole network."
-        if complete
-        else "The file contains only what training changed. Loading downloads the pretrained weights and checks them."
-    )
+def _use(load_call: str, task: _Task, complete: bool, weights: Any) -> list[str]:
+    where = "The file contains the whole network."
+    if not complete and is_path(weights):
+        load_call = f'{load_call[:-1]}, weights="PATH")'
+        where = "The file contains only what training changed. Pass the path of the file with the pretrained weights."
+    elif not complete:
+        where = (
+            "The file contains only what training changed. Loading downloads the pretrained weights and checks them."
+        )
     return [
         "## Use",
         f'```python\nimport sktl\n\nestimator = {load_call}\nestimator.{task.method}(["photo.jpg"])\n```',

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from sktl._backbones.resolve_backbone import Weights
 from sktl._estimators.base import PretrainedImageBase
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.encoder import PretrainedImageEncoder
@@ -189,6 +190,7 @@ def load_from_hub(
     endpoint: str | None = None,
     device: str | torch.device = "auto",
     cache_dir: str | os.PathLike[str] | None = None,
+    weights: Weights = None,
 ) -> PretrainedImageClassifier | PretrainedImageRegressor | PretrainedImageEncoder:
     """Load a fitted estimator that `push_to_hub` published.
 
@@ -211,6 +213,8 @@ def load_from_hub(
         As in :func:`sktl.load`.
     cache_dir : str or os.PathLike, default=None
         Folder for downloaded files. None uses huggingface_hub's folder.
+    weights : str, os.PathLike, member of a torchvision enumeration or None, default=None
+        As in :func:`sktl.load`: the weights of a network that is not in the file.
 
     Returns
     -------
@@ -241,7 +245,7 @@ def load_from_hub(
     with explained(f"No model could be fetched from {repo_id!r}", token):
         path = fetch_model(hub, repo_id, revision, endpoint, token=token, cache_dir=cache_dir)
     try:
-        return load(path, device)
+        return load(path, device, weights)
     except ModelFileError as error:
         error.add_note(f"It came from {repo_id!r}. If the repository is intact, remove the file to download it again.")
         raise

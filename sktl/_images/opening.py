@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -27,6 +28,8 @@ _REFUSED = {
     "IPTC": "is an .iim file, a container of other images; convert it to PNG",
 }
 _ICON = b"\0\0\1\0"
+# The signature, the number of icons, and the size and place of the first one.
+_ICON_HEAD = struct.Struct("<4sH8xII")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -73,9 +76,16 @@ def why_refused(name: str | None) -> str | None:
 
 
 def is_icon(path: str) -> bool:
-    """Return True for a file of icons, one of which Pillow would decode to recognize it."""
+    """Return True for a file of icons, one of which Pillow would decode to recognize it.
+
+    The directory of icons is checked, because other files begin with the same bytes, such as the number 256.
+    """
     with open(path, "rb") as file:
-        return file.read(len(_ICON)) == _ICON
+        head, size = file.read(_ICON_HEAD.size), os.fstat(file.fileno()).st_size
+    if len(head) < _ICON_HEAD.size:
+        return False
+    signature, n_icons, n_bytes, offset = _ICON_HEAD.unpack(head)
+    return bool(signature == _ICON and n_icons and n_bytes and _ICON_HEAD.size <= offset <= size - n_bytes)
 
 
 def _is_safe(name: str) -> bool:

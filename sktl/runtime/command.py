@@ -45,6 +45,9 @@ def _print(text: str) -> bool:
 
     Programs get the exact text. On a terminal, characters that would control it are replaced.
     """
+    if sys.stdout is None:  # it was closed before Python started
+        _complain("The predictions cannot be written: standard output is closed.")
+        return False
     if sys.stdout.isatty():
         text = "\n".join(map(_printable, text.split("\n")))
     try:

@@ -352,7 +352,8 @@ def test_a_file_of_weights_that_only_a_model_names_is_not_opened(tmp_path, monke
     # The same error whatever is on the machine.
     assert str(found.value).endswith(
         f"model' cannot be used: it was saved without the network, and names the local file of weights {name!r}. If "
-        "you trust it, pass the path, sktl.load(path, weights=...), or save it with include_backbone=True."
+        "you trust it, pass the path of this file of weights as `weights`, or save the model with "
+        "include_backbone=True."
     )
 
 
@@ -361,7 +362,7 @@ def test_published_weights_may_be_named_and_must_be_those_of_the_fit(tmp_path):
     clf.save(tmp_path / "model", include_backbone=False)
     assert_array_equal(sktl.load(tmp_path / "model", weights="default").predict_proba(X), clf.predict_proba(X))
     clf.save(tmp_path / "model")
-    with pytest.raises(ModelFileError, match=r"weights='default' is not used, because the file contains the network"):
+    with pytest.raises(ModelFileError, match=r"it contains the network, so weights='default' is not used"):
         sktl.load(tmp_path / "model", weights="default")
 
 

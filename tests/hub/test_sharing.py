@@ -12,6 +12,8 @@ from fractions import Fraction
 import huggingface_hub.constants
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 from hub_server import TOKEN, running_hub
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
@@ -64,6 +66,18 @@ def fetch(hub, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------- round trips
+
+
+def test_a_local_file_of_weights_is_passed_when_a_model_is_fetched(hub, push, fetch, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(timm.create_model("test_resnet").state_dict(), file)
+    encoder = PretrainedImageEncoder(backbone="timm/test_resnet", weights=str(file), image_size=64).fit(X)
+    push(encoder, include_backbone=False)
+    _, files = hub.repositories[REPO].files("main")
+    assert f'sktl.load_from_hub("{REPO}", weights="PATH")' in files["README.md"].decode()
+    with pytest.raises(ModelFileError, match="pass the path of this file of weights as `weights`"):
+        fetch()
+    assert_array_equal(fetch(weights=file).transform(X), encoder.transform(X))
 
 
 @pytest.mark.parametrize("include_backbone", [True, False])

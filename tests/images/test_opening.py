@@ -164,3 +164,11 @@ def test_a_jpeg_of_any_size_in_a_texture_is_refused():
     content = b"BLP1" + np.array([0, 0, 30, 20, 4, 0], "<i4").tobytes() + bytes(200)
     with pytest.raises(ImageProblem, match=r"is a \.blp file that contains a JPEG image"):
         decode(content, Preprocessing(8, (8, 8)))
+
+
+@pytest.mark.parametrize("bitmap_format", ["png", "bmp"])
+def test_icons_are_told_by_their_directory(tmp_path, bitmap_format):
+    Image.new("RGB", (16, 16)).save(tmp_path / "icons.ico", bitmap_format=bitmap_format)
+    (tmp_path / "numbers").write_bytes(np.arange(256, 300, dtype=">i4").tobytes())
+    (tmp_path / "short").write_bytes(b"\0\0\1\0")
+    assert [opening.is_icon(tmp_path / name) for name in ("icons.ico", "numbers", "short")] == [True, False, False]

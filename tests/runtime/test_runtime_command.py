@@ -169,6 +169,13 @@ def test_a_full_disk_is_an_error_in_a_line(place, options):
     assert done.stderr == b"The predictions cannot be written: No space left on device.\n"
 
 
+def test_a_closed_standard_output_is_an_error_in_a_line(place, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert main(["classes.onnx", "red.png"]) == 1
+    assert capsys.readouterr().err == "The predictions cannot be written: standard output is closed.\n"
+
+
 def test_a_name_that_the_encoding_lacks_is_an_error_in_a_line(place, capsys, monkeypatch):
     os.rename("red.png", "\N{SNOWMAN}.png")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
