@@ -36,7 +36,8 @@ def check_features(path: str, photos: str | None) -> None:
     """
     target = checked_path(path, "path")
     check_features_suffix(target)
-    if photos is not None and os.path.isdir(target) and os.path.samefile(target, user_path(photos)):
+    images = None if photos is None else user_path(photos)  # may not exist, which is said later
+    if images is not None and os.path.isdir(target) and os.path.isdir(images) and os.path.samefile(target, images):
         raise click.ClickException(
             f"{shown(path)} is the folder of the images. Pass another folder, or a file that ends in .parquet."
         )

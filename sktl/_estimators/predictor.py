@@ -16,7 +16,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sktl._backbones.backbone import tensors_digest
+from sktl._backbones.backbone import Backbone, tensors_digest
 from sktl._backbones.taps import StageLayout
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.features_from_files import check_images, contiguous
@@ -372,7 +372,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         check_is_fitted(self)
         samples = self._inputs(X, reset=False)
         # Instead of the features of all images, only the few numbers that the output layer makes of them are kept.
-        kept = partial(output_values, self.net_.module_.output)
+        kept = partial(_outputs_of, self.net_.module_.output, self.backbone_)
         return self._features(samples, replace(self._fitted_extractor(), kept=kept))
 
     @isolated()
@@ -466,6 +466,13 @@ class PretrainedImagePredictor(PretrainedImageBase):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name != "module_"}
+
+
+def _outputs_of(layer: Any, backbone: Backbone, features: np.ndarray) -> np.ndarray:
+    """Return the values of an output layer for features. A function of the module, because it travels to workers."""
+    if features.shape[1] != layer.weight.shape[1]:
+        raise other_blocks(backbone)
+    return output_values(layer, features)
 
 
 def _split(labelled: Labelled[Any], rows: _Rows, validation: Labelled[Any] | None) -> Split[Any]:

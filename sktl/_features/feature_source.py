@@ -17,6 +17,10 @@ _MOST = 1 << 31
 # The longest text of a file in a message.
 _LENGTH = 240
 
+# Engines, devices and versions of libraries change features by a smaller share of the largest feature; other networks
+# and weights change them by more.
+ANSWER_TOLERANCE = 0.02
+
 
 @dataclass(frozen=True)
 class FeatureSource:

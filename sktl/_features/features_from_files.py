@@ -18,14 +18,12 @@ from sktl._utils.threads import single_threaded
 from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError
 
-from .feature_source import FeatureSource
+from .feature_source import ANSWER_TOLERANCE, FeatureSource
 from .frozen_trunk import relative_difference
 from .image_features import ImageFeatures
 
 # Training holds up to this many bytes of features in memory; it reads more from the file, block by block.
 IN_MEMORY = 256 << 20
-# Engines, devices and versions of libraries change features by less; other networks and weights change them by more.
-_TOLERANCE = 0.02
 _MOST_REMEMBERED = 16
 
 
@@ -124,7 +122,7 @@ def _difference(source: FeatureSource, own: FeatureSource) -> str | None:
     if source.preprocessing != own.preprocessing:
         theirs, ours = (shortened(text, 400) for text in (source.preprocessing, own.preprocessing))
         return f"The preprocessing differs: {theirs} and {ours}."
-    if not relative_difference(np.array(source.answer), np.array(own.answer)) <= _TOLERANCE:
+    if not relative_difference(np.array(source.answer), np.array(own.answer)) <= ANSWER_TOLERANCE:
         return "The networks compute different features with the same weights."
     if source.precision != own.precision:
         return f"The precision differs: {shown_value(source.precision)} and {own.precision!r}."

@@ -18,7 +18,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .feature_rows import COPIED_BYTES, rows_per_block
-from .feature_source import FeatureSource
+from .feature_source import ANSWER_TOLERANCE, FeatureSource
 
 # Entries of headers that the parts of a set have in common, because a run resumes only if they are equal.
 _COMMON = {
@@ -156,11 +156,15 @@ def _check_alike(path: str, files: Sequence[FeatureFile], are_complete: bool) ->
 
 
 def _is_equal(name: str, *headers: dict[str, Any]) -> bool:
-    """Return True if headers have equal entries. The answer of a network depends on the machine, by rounding."""
+    """Return True if headers have equal entries, or describe networks that compute the same features."""
     first, second = (header.get(name) for header in headers)
-    if name == "source" and isinstance(first, dict) and isinstance(second, dict):
-        first, second = first | {"answer": None}, second | {"answer": None}
-    return bool(first == second)
+    if name != "source" or not isinstance(first, dict) or not isinstance(second, dict):
+        return bool(first == second)
+    # Names do not matter, and the answer of a network depends on the machine, by rounding.
+    one, other = (np.array(source.get("answer", []), dtype=np.float64) for source in (first, second))
+    largest, ignored = np.abs(one).max(initial=0), dict.fromkeys(("answer", "backbone", "weights"))
+    is_near = one.shape == other.shape and np.abs(one - other).max(initial=0) <= ANSWER_TOLERANCE * largest
+    return bool(is_near and first | ignored == second | ignored)
 
 
 class ImageFeatures(Sequence[Any]):

@@ -143,7 +143,7 @@ def output_values(layer: OutputLayer, features: np.ndarray) -> np.ndarray:
     for rows in row_blocks(len(features)):
         block = np.asarray(features[rows]).astype(np.float64)
         # A single row and a single output are one vector each, which einsum sums in other steps if they are long.
-        pair = np.repeat(block, 2, axis=0) if len(block) == 1 else block
+        pair = np.repeat(block, 2, axis=0) if len(block) == len(bias) == 1 else block
         # With a BLAS, the bits of a row in a matrix product would depend on the number of rows.
         logits[rows] = np.einsum("nd,kd->nk", pair, weight)[: len(block)] + bias
     return logits

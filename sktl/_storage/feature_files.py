@@ -152,10 +152,10 @@ class _Stamp(NamedTuple):
 
     @classmethod
     def of(cls, file: Path | int) -> _Stamp | None:
-        """Return the stamp of a path or a descriptor; None if there is no file."""
+        """Return the stamp of a path or a descriptor; None if it cannot be had."""
         try:
             status = os.stat(file)
-        except FileNotFoundError:
+        except OSError:  # it is not there, or may not be looked at any longer
             return None
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 

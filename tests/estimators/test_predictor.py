@@ -6,9 +6,11 @@ import copy
 import pickle
 import re
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from backbones import Pixels, small_conv_net
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
@@ -19,7 +21,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl._features import shared_pass
 from sktl._head.train_head import output_values
 from sktl.datasets import make_cats
-from sktl.exceptions import InvalidImageError, InvalidInputError, TypicalityError
+from sktl.exceptions import BackboneError, InvalidImageError, InvalidInputError, TypicalityError
 
 CATS = make_cats(60, random_state=0)
 X, NEW = list(CATS.data[:40]), list(CATS.data[40:])
@@ -34,6 +36,18 @@ TARGETS = {"classes": CODES, "labels": np.stack([CODES % 2, CODES > 2], axis=1).
 def fitted(kind, **params):
     estimator = PretrainedImageRegressor if kind == "numbers" else PretrainedImageClassifier
     return estimator(**TINY | params).fit(X, TARGETS[kind])
+
+
+def test_a_network_with_other_blocks_than_where_the_estimator_was_fitted_is_an_error():
+    clf = copy.copy(fitted("classes", feature_stages=2))
+    name, size = clf._features.groups[-1]
+    clf._features = replace(clf._features, groups=(*clf._features.groups[:-1], (name, size + 8)))
+    clf.net_ = copy.deepcopy(clf.net_)
+    clf.net_.module_.output.weight = torch.nn.Parameter(
+        torch.zeros(len(clf.classes_), sum(size for _, size in clf._features.groups))
+    )
+    with pytest.raises(BackboneError, match="has other blocks here than where the estimator was fitted"):
+        clf.predict(NEW[:3])
 
 
 @pytest.fixture(scope="module", params=[*TARGETS])

@@ -210,8 +210,16 @@ def test_complete_files_in_a_folder_follow_each_other(weeks, file):
 @pytest.mark.parametrize("name", [*_COMMON])
 def test_complete_files_may_differ_in_what_changes_features_by_rounding(name, weeks):
     source = json.loads(pq.read_schema(weeks / "1.parquet").metadata[b"sktl"])["source"]
-    rewrite(weeks / "1.parquet", {"source": source | {"answer": [0.5] * N_FEATURES}})
+    answer = np.linspace(-1, 1, N_FEATURES)
+    rewrite(weeks / "0.parquet", {"source": source | {"answer": answer.tolist()}})
+    rounded = {"answer": (answer * 1.001).tolist(), "backbone": "another name", "weights": "moved.pth"}
+    rewrite(weeks / "1.parquet", {"source": source | rounded})
     assert len(load_features(weeks).data) == N
+    rewrite(weeks / "1.parquet", {"source": source | {"answer": (answer + 0.1 * np.abs(answer).max()).tolist()}})
+    with pytest.raises(InvalidInputError, match="has another network"):
+        load_features(weeks)
+    source |= {"answer": answer.tolist()}
+    rewrite(weeks / "1.parquet", {"source": source})
     rewrite(weeks / "1.parquet", {name: (OTHERS | {"source": source | {"digest": "0"}})[name]})
     if name in {"fingerprint", "sktl", "images_per_part"}:
         assert len(load_features(weeks).data) == N

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
@@ -53,6 +53,7 @@ def changed(recipe, **values):
 
 
 @settings(max_examples=20)
+@example(n=2, n_outputs=1, n_features=20_000)
 @given(n=st.integers(1, 5), n_outputs=st.integers(1, 3), n_features=st.sampled_from([1, 7, 8192, 8193, 20_000]))
 def test_outputs_of_a_row_do_not_depend_on_other_rows(n, n_outputs, n_features):
     """Einsum sums in blocks of 8,192 numbers, except if all of them are one vector."""
