@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from sktl._images.samples import Sample
 from sktl._storage.cache import Cache
-from sktl._utils.progress import Progress
 from sktl.exceptions import ImageFailure
+
+if TYPE_CHECKING:  # files of features are loaded without tqdm
+    from sktl._utils.progress import Progress
 
 # Rows per block, and bytes per block for copies from the cache.
 _BLOCK = 256
