@@ -48,8 +48,8 @@ PHRASES = {
     " If each subfolder of each class is a class of its own, pass nested='join'.": "",
     "Fit another estimator with trainable_stages=0 on": "Fit another model without --trainable-stages on",
     ", or save it with include_references=True": "",
-    "If you trust it, pass the path, sktl.load(path, weights=...), or save it with include_backbone=True.": (
-        "Save it again in Python, with include_backbone=True."
+    "If you trust it, pass its path as `weights`, or save the model with include_backbone=True.": (
+        "Save the model again in Python, with include_backbone=True."
     ),
     ", or pass further labels as classes": "",
     "If it stands for a missing label, drop these images.": "If it stands for a missing label, remove these images.",

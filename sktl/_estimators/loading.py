@@ -111,6 +111,6 @@ def _with_weights(parameters: dict[str, Any], weights: Weights, file: ModelFile)
     if weights is None:
         raise WeightsError(
             f"it was saved without the network, and names the local file of weights {shown_value(named)}. If you trust "
-            "it, pass the path of this file of weights as `weights`, or save the model with include_backbone=True."
+            "it, pass its path as `weights`, or save the model with include_backbone=True."
         )
     return parameters | {"weights": weights}

@@ -352,8 +352,7 @@ def test_a_file_of_weights_that_only_a_model_names_is_not_opened(tmp_path, monke
     # The same error whatever is on the machine.
     assert str(found.value).endswith(
         f"model' cannot be used: it was saved without the network, and names the local file of weights {name!r}. If "
-        "you trust it, pass the path of this file of weights as `weights`, or save the model with "
-        "include_backbone=True."
+        "you trust it, pass its path as `weights`, or save the model with include_backbone=True."
     )
 
 

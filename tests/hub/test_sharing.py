@@ -75,7 +75,7 @@ def test_a_local_file_of_weights_is_passed_when_a_model_is_fetched(hub, push, fe
     push(encoder, include_backbone=False)
     _, files = hub.repositories[REPO].files("main")
     assert f'sktl.load_from_hub("{REPO}", weights="PATH")' in files["README.md"].decode()
-    with pytest.raises(ModelFileError, match="pass the path of this file of weights as `weights`"):
+    with pytest.raises(ModelFileError, match="pass its path as `weights`"):
         fetch()
     assert_array_equal(fetch(weights=file).transform(X), encoder.transform(X))
 
