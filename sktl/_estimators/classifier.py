@@ -376,9 +376,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     more than once, as after oversampling, are in one fold, so repeating an image is like giving it more weight. With
     several labels, iterative stratification [11]_ gives each label a similar share in all folds, and in the images that
     early stopping holds out; all labels share the chosen `weight_decay` and `feature_stages`. The choice depends on
-    `random_state` and, because of the folds, on the order of the images. Nothing can be
-    compared if no label, or fewer than two classes, have two images, or images of two groups: `weight_decay` is then
-    0.03 and `feature_stages` is 1.
+    `random_state` and, because of the folds, on the order of the images. If fewer than two classes have two images (or
+    images of two groups), or if no label has, nothing can be compared. Then `weight_decay` is 0.03 and `feature_stages`
+    is 1.
 
     Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to norm 5.
     BatchNorm keeps the statistics of the pretrained network, except with `weights=None`. The weights that `fit` returns

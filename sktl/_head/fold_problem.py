@@ -65,7 +65,7 @@ class FoldProblem:
             return loss.wanted(torch.from_numpy(seen.ranked_values(in_order)), len(in_order))
 
         is_alike = learned.all() or targets.loss == "cross_entropy"
-        return cls(
+        problem = cls(
             torch.from_numpy(targets.ranked_values(in_order)),
             wanted(targets) if is_alike else torch.stack([wanted(targets.trained_with(each)) for each in shares]),
             torch.from_numpy(shares.astype(np.float32)),
@@ -75,6 +75,7 @@ class FoldProblem:
             targets.weights,
             loss,
         )
+        return problem.scoring_several_classes()
 
     @property
     def n_outputs(self) -> int:
@@ -90,9 +91,18 @@ class FoldProblem:
         """Return the problem in which only samples of one fold are held out, and therefore scored."""
         is_held_out = self.folds.numpy() == fold
         scored = self.scored & (is_held_out if self.scored.ndim == 1 else is_held_out[:, None])
-        if isinstance(self.loss, CrossEntropy) and len(torch.unique(self.values[scored])) < 2:
-            scored = np.zeros_like(scored)  # as in `ClassTargets.scored`
-        return replace(self.of_fold(fold), folds=torch.zeros_like(self.folds), scored=scored)
+        held_out = replace(self.of_fold(fold), folds=torch.zeros_like(self.folds), scored=scored)
+        return held_out.scoring_several_classes()
+
+    def scoring_several_classes(self) -> FoldProblem:
+        """Return the problem in which nothing is scored if all scored samples are of one of several classes.
+
+        They show only how often this class is predicted, so the weakest penalty would be the best.
+        """
+        is_of_classes = isinstance(self.loss, CrossEntropy) and self.n_outputs > 1
+        if not is_of_classes or len(torch.unique(self.values[self.scored])) > 1:
+            return self
+        return replace(self, scored=np.zeros_like(self.scored))
 
     def scores(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss and the score of each sample, given its outputs while it was held out; NaN if not scored.

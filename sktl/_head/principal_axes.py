@@ -96,38 +96,25 @@ def coordinates_of_many(
     """
 
     def compute() -> list[Coordinates]:
-        return [_coordinates_of_many(n_axes, features, weights, sizes, shrinkage, pool)]
+        scaled = partial(_scaled, features, Standardization.of(features, weights, shrinkage, sizes))
+        rows = [*row_blocks(len(features), _ROWS_AT_ONCE)]
+        n_drawn = min(n_axes + _SPARE_AXES, *features.shape)
+        drawn = torch.randn(features.shape[1], n_drawn, generator=generator(0, n_axes))
+
+        def spanned(block: slice) -> torch.Tensor:
+            some = scaled(block)
+            return some.t() @ (some @ drawn)
+
+        total = torch.zeros(features.shape[1], n_drawn)
+        for found in pool.map(spanned, rows):
+            total += found
+        basis = pool.submit(lambda: torch.linalg.qr(total).Q).result()
+        inputs = torch.cat([*pool.map(lambda block: scaled(block) @ basis, rows)])
+        squares, axes = pool.submit(lambda: torch.linalg.eigh(inputs.t() @ inputs)).result()
+        turned = pool.submit(lambda: inputs @ axes[:, -n_axes:]).result()
+        return [(turned, squares[-n_axes:].clamp_min(0) / len(features))]
 
     return memo.get(features, weights, ("many", n_axes, sizes, shrinkage), compute)[0]
-
-
-def _coordinates_of_many(
-    n_axes: int,
-    features: np.ndarray,
-    weights: np.ndarray,
-    sizes: Sequence[int],
-    shrinkage: float,
-    pool: ThreadPoolExecutor,
-) -> Coordinates:
-    standardization = Standardization.of(features, weights, shrinkage, sizes)
-    rows = [*row_blocks(len(features), _ROWS_AT_ONCE)]
-    n_drawn = min(n_axes + _SPARE_AXES, *features.shape)
-    drawn = torch.randn(features.shape[1], n_drawn, generator=generator(0, n_axes))
-
-    scaled = partial(_scaled, features, standardization)
-
-    def spanned(block: slice) -> torch.Tensor:
-        some = scaled(block)
-        return some.t() @ (some @ drawn)
-
-    total = torch.zeros(features.shape[1], n_drawn)
-    for found in pool.map(spanned, rows):
-        total += found
-    basis = pool.submit(lambda: torch.linalg.qr(total).Q).result()
-    inputs = torch.cat([*pool.map(lambda block: scaled(block) @ basis, rows)])
-    squares, axes = pool.submit(lambda: torch.linalg.eigh(inputs.t() @ inputs)).result()
-    turned = pool.submit(lambda: inputs @ axes[:, -n_axes:]).result()
-    return turned, squares[-n_axes:].clamp_min(0) / len(features)
 
 
 def _products(

@@ -85,11 +85,7 @@ class ClassTargets(Targets):
         return np.bincount(self.codes, weights, len(self.classes)) > 0
 
     def scored(self, learned: np.ndarray) -> np.ndarray:
-        scored: np.ndarray = np.take_along_axis(learned, self.codes[:, None], axis=1)[:, 0]
-        # Samples of a single class show only how often it is predicted, so the weakest penalty would be the best.
-        if not self.is_trivial and len(np.unique(self.codes[scored])) < 2:
-            return np.zeros_like(scored)
-        return scored
+        return np.take_along_axis(learned, self.codes[:, None], axis=1)[:, 0]
 
     def restricted(self, rows: np.ndarray, present: np.ndarray | None = None) -> Self:
         found = np.unique(self.codes[rows if present is None else present])
