@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
 
 # M. Okabe and K. Ito, "Color Universal Design", 2008; yellow and black last. On dark backgrounds, white replaces black.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-_COLOURS_ON_DARK = (*_COLOURS[:-1], "#FFFFFF")
+_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+_COLORS_ON_DARK = (*_COLORS[:-1], "#FFFFFF")
 # Okabe and Ito's vermilion, darkened so that small letters are readable on white, and lightened for dark backgrounds.
 _WRONG, _WRONG_ON_DARK = "#B24700", "#FF8533"
 # 13 markers and 8 colors have no common divisor, so that pairs repeat only after 104 classes.
@@ -42,18 +42,18 @@ def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -
 
 def style(number: int, ax: Axes) -> tuple[str, str]:
     """Return the color and marker of the class with this number; the first 104 classes have different pairs."""
-    colours = _COLOURS_ON_DARK if _is_dark(ax, ax.figure, _figure_of(ax)) else _COLOURS
-    return colours[number % len(colours)], MARKERS[number % len(MARKERS)]
+    colors = _COLORS_ON_DARK if _is_dark(ax, ax.figure, _figure_of(ax)) else _COLORS
+    return colors[number % len(colors)], MARKERS[number % len(MARKERS)]
 
 
-def title_colour(ax: Axes, is_wrong: bool) -> Any:
+def title_color(ax: Axes, is_wrong: bool) -> Any:
     """Return the color of a title: that of the style, or one that stands out. Titles are outside of the axes."""
     from matplotlib import rcParams
 
     if is_wrong:
         return _WRONG_ON_DARK if _is_dark(ax.figure, _figure_of(ax)) else _WRONG
-    colour = rcParams["axes.titlecolor"]
-    return rcParams["text.color"] if colour == "auto" else colour
+    color = rcParams["axes.titlecolor"]
+    return rcParams["text.color"] if color == "auto" else color
 
 
 def _is_dark(*backgrounds: Axes | FigureBase) -> bool:
@@ -61,8 +61,8 @@ def _is_dark(*backgrounds: Axes | FigureBase) -> bool:
     from matplotlib import rcParams
     from matplotlib.colors import to_rgba
 
-    colours = [to_rgba(background.get_facecolor()) for background in backgrounds]
-    opaque = [_brightness(rgba) for rgba in colours if rgba[3] > 0.5]
+    colors = [to_rgba(background.get_facecolor()) for background in backgrounds]
+    opaque = [_brightness(rgba) for rgba in colors if rgba[3] > 0.5]
     return opaque[0] < 0.5 if opaque else _brightness(to_rgba(rcParams["text.color"])) > 0.5
 
 

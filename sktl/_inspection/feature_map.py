@@ -253,8 +253,8 @@ class FeatureMapDisplay:
         members = [y == label for label in classes] or [np.ones(len(coordinates), dtype=bool)]
         scatters = []
         for number, some in enumerate(members):
-            colour, marker = style(number, self.ax_)
-            options = self._point_options({"c": colour, "marker": marker}, scatter_kw)
+            color, marker = style(number, self.ax_)
+            options = self._point_options({"c": color, "marker": marker}, scatter_kw)
             scatters.append(self.ax_.scatter(*coordinates[some].T, **_of_members(options, some)))
         return scatters
 
@@ -287,7 +287,7 @@ class FeatureMapDisplay:
             return [("0.3", "")] * len(self.coordinates)
         if not classes:
             (scatter,) = self.scatters_
-            return [(colour, "") for colour in scatter.to_rgba(y)]
+            return [(color, "") for color in scatter.to_rgba(y)]
         return [style(classes.index(label), self.ax_) for label in y.tolist()]
 
     def _draw_thumbnails(
@@ -303,14 +303,14 @@ class FeatureMapDisplay:
             pixels = thumbnails[i]
             zoom = _THUMBNAIL * font_scale() * 72 / max(pixels.shape[:2])
             picture = OffsetImage(pixels, zoom=zoom, interpolation="nearest" if max(pixels.shape) < 32 else None)
-            colour, marker = styles[i]
-            border = {"edgecolor": colour, "linewidth": 1.5}
+            color, marker = styles[i]
+            border = {"edgecolor": color, "linewidth": 1.5}
             self.ax_.add_artist(AnnotationBbox(picture, coordinates[i], pad=0, bboxprops=border, zorder=3))
             # The marker of the class in the upper left corner, because colors repeat after eight classes.
             height, width = np.array(pixels.shape[:2]) * zoom / 144
             corner = offset_copy(self.ax_.transData, self.figure_, -width, height, units="inches")
             self.ax_.plot(
-                *coordinates[i], marker=marker, markersize=6 * font_scale(), color=colour, markeredgecolor="white",
+                *coordinates[i], marker=marker, markersize=6 * font_scale(), color=color, markeredgecolor="white",
                 zorder=4, transform=corner,
             )  # fmt: skip
 

@@ -29,7 +29,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .display_thumbnails import read_pictures
-from .drawing import axes_grid, check_task, letters_across, picture_cell, show_picture, title_colour
+from .drawing import axes_grid, check_task, letters_across, picture_cell, show_picture, title_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -310,8 +310,8 @@ class PredictionsDisplay:
         letters = letters_across(ax, self.axes_)
         for i in range(len(self.images)):
             # The words of the title also say what is wrong, without color. Axes that are used again had another color.
-            colour = title_colour(self.axes_[i], compared.is_wrong(i))
-            self.axes_[i].set_title(compared.title(i, letters), fontsize="small", parse_math=False, color=colour)
+            color = title_color(self.axes_[i], compared.is_wrong(i))
+            self.axes_[i].set_title(compared.title(i, letters), fontsize="small", parse_math=False, color=color)
         if not self.images:
             self.axes_[0].set_axis_off()
             nothing = "no wrong prediction" if self.select == "errors" else "no image"

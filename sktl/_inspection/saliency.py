@@ -239,12 +239,12 @@ class SaliencyDisplay:
 
         shades = colormaps.get_cmap(cmap)(np.linspace(0, 1, 256))
         shades[:, 3] = np.linspace(0, alpha, 256)
-        colours = ListedColormap(shades, name="saliency", bad=(1, 1, 1, 0.65))
+        colors = ListedColormap(shades, name="saliency", bad=(1, 1, 1, 0.65))
         n = len(self.images)
         self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, 3), beside=1.0 * colorbar)
         for i, axes in enumerate(self.axes_):
             show_picture(axes, self.images[i])
-            _draw_heat(axes, self.heats[i], colours)
+            _draw_heat(axes, self.heats[i], colors)
         self.colorbar_ = self._draw_colorbar(shades) if colorbar else None
         letters = letters_across(ax, self.axes_)
         for i, axes in enumerate(self.axes_):
@@ -258,9 +258,9 @@ class SaliencyDisplay:
 
         # Blended with white, because a color bar does not show transparency.
         on_white = ListedColormap(shades[:, :3] * shades[:, 3:] + 1 - shades[:, 3:])
-        colours = ScalarMappable(cmap=on_white)
+        colors = ScalarMappable(cmap=on_white)
         parent = self.axes_[0].get_figure(root=False)
-        bar = parent.colorbar(colours, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
+        bar = parent.colorbar(colors, ax=self.axes_.tolist(), ticks=[0, 1], aspect=40, panchor=False)
         bar.ax.set_yticklabels(["none", "most"])
         bar.set_label("support for the class" if self.numbers is None else "raises the number")
         # Beside the bar, between its two tick labels, whatever their font.
@@ -392,10 +392,10 @@ def _of_each(target: Any, n: int, kind: str) -> np.ndarray:
     return targets
 
 
-def _draw_heat(axes: Axes, heat: np.ndarray, colours: Any) -> None:
+def _draw_heat(axes: Axes, heat: np.ndarray, colors: Any) -> None:
     from matplotlib.patches import Rectangle
 
-    axes.imshow(heat, interpolation="nearest", cmap=colours, vmin=0, vmax=1)
+    axes.imshow(heat, interpolation="nearest", cmap=colors, vmin=0, vmax=1)
     unseen = np.isnan(heat)
     if unseen.any() and not unseen.all():
         rows, columns = np.flatnonzero(~unseen.all(axis=1)), np.flatnonzero(~unseen.all(axis=0))

@@ -22,7 +22,7 @@ from sktl._inspection.drawing import (
     picture_cell,
     show_picture,
     style,
-    title_colour,
+    title_color,
 )
 from sktl.exceptions import InvalidParameterError
 
@@ -38,9 +38,9 @@ def test_the_first_104_classes_look_different_and_can_be_seen(background):
     assert all(contrast(style(number, ax)[0], background) > 1.25 for number in range(8))
 
 
-def contrast(colour, background):
+def contrast(color, background):
     """Return the contrast ratio of two colors that the Web Content Accessibility Guidelines define."""
-    rgb = np.array([to_rgb(colour), to_rgb(background)])
+    rgb = np.array([to_rgb(color), to_rgb(background)])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
     return (high + 0.05) / (low + 0.05)
@@ -60,7 +60,7 @@ def test_titles_that_stand_out_are_readable(settings, paper):
     with plt.style.context(settings):
         figure = plt.figure()
         for parent in (figure, figure.subfigures()):
-            assert contrast(title_colour(parent.add_subplot(), is_wrong=True), paper) > 4.5
+            assert contrast(title_color(parent.add_subplot(), is_wrong=True), paper) > 4.5
         plt.close(figure)
 
 

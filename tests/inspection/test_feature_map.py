@@ -125,7 +125,7 @@ def test_thumbnails_do_not_cover_each_other():
 
 
 @pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors", "fc"])
-def test_the_colour_of_points_has_all_its_names(name):
+def test_the_color_of_points_has_all_its_names(name):
     display = FeatureMapDisplay(np.eye(2), y=["a", "b"]).plot(scatter_kw={name: "red"})
     for scatter in display.scatters_:
         assert mpl.colors.same_color(scatter.get_facecolor()[:, :3], [[1, 0, 0]])

@@ -109,7 +109,7 @@ def test_drawing_samples_leaves_the_global_generator_alone():
 
 
 def test_images_are_shown_as_they_were_given(tmp_path):
-    """Upright, uncropped, in their colours, whatever their form."""
+    """Upright, uncropped, in their colors, whatever their form."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise

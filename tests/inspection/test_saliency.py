@@ -97,13 +97,13 @@ def corners(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     images = rng.integers(90, 166, (n, 32, 32, 3)).astype(np.uint8)
     present, where = np.arange(n) % 2 == 1, rng.integers(4, size=n)
-    colours = ((230, 40, 40), (40, 40, 230), (40, 160, 40))
+    colors = ((230, 40, 40), (40, 40, 230), (40, 160, 40))
     for image, object_here, place in zip(images, present, where, strict=True):
         for corner in range(4):
             top, left = 16 * np.array(divmod(corner, 2)) + 4 + rng.integers(-2, 3, size=2)
             kind = 0 if object_here and corner == place else rng.integers(1, 4)
             if kind < 3:
-                image[top : top + 8, left : left + 8] = colours[kind]
+                image[top : top + 8, left : left + 8] = colors[kind]
     return images, np.where(present, "object", "none"), where
 
 
@@ -309,7 +309,7 @@ def test_it_draws_where_it_is_told_to(clf):
     display.figure_.canvas.draw()
 
 
-def test_a_colour_bar_stays_in_its_subfigure(clf):
+def test_a_color_bar_stays_in_its_subfigure(clf):
     _, right = Figure(figsize=(8, 4)).subfigures(1, 2)
     display = SaliencyDisplay.from_estimator(clf, X[:2], ax=right.subplots())
     display.figure_.canvas.draw()
