@@ -57,7 +57,7 @@ def title_color(ax: Axes, is_wrong: bool) -> Any:
 
 
 def _is_dark(*backgrounds: Axes | FigureBase) -> bool:
-    """Return True if the first background that is not transparent is dark, or if all are transparent and text is light."""
+    """Return True if the first opaque background is dark or, if none is opaque, text is light."""
     from matplotlib import rcParams
     from matplotlib.colors import to_rgba
 
