@@ -21,6 +21,7 @@ from sktl._images.samples import Sample
 from sktl._storage.cache import APART, NO_CACHE, Cache
 from sktl._storage.value_store import BULKY
 from sktl._utils.devices import within_memory
+from sktl._utils.freed_memory import freed_memory_kept
 from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._utils.warnings import warn_once
@@ -282,6 +283,7 @@ class FeatureExtractor:
         n_workers = n_threads(self.n_jobs)
         with (
             self.progress(len(samples)) as progress,
+            freed_memory_kept,
             single_threaded_pool(n_workers) as pool,
             read_ahead(samples, pool, self.cache) as windows,
         ):
