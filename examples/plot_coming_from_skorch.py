@@ -4,8 +4,8 @@ Coming from skorch
 
 This example shows the code that a skorch user writes to fine-tune a network, and its equivalent in sktl. sktl uses
 skorch's training loop: ``net_`` is a ``NeuralNet``, ``history_`` is its history, and you can pass callbacks in
-``net_params``. The difference lies around the loop: images are decoded and normalized as the weights require, frozen
-layers run once per image instead of once per epoch, and labels can be names::
+``net_params``. What differs is everything around the loop: images are decoded and normalized as the weights require,
+frozen layers run once per image instead of once per epoch, and labels can be names::
 
     python examples/plot_coming_from_skorch.py [FOLDER]
 
@@ -33,8 +33,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
 
 # %%
-# Load the data. sktl takes paths or arrays. skorch takes a tensor with the size and normalization of the network, and
-# integer codes as labels.
+# Load the data. sktl accepts paths or arrays, whereas skorch needs a tensor with the size and normalization of the
+# network, and integer codes as labels.
 
 EPOCHS, PER_CLASS, SIDE = 6, 20, 64
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
@@ -58,7 +58,7 @@ images, test_images, codes, test_codes = train_test_split(
 
 
 class Net(nn.Module):
-    """A pretrained network, and a new output layer."""
+    """A pretrained network with a new output layer."""
 
     def __init__(self, n_classes, keep_statistics):
         super().__init__()
@@ -70,7 +70,7 @@ class Net(nn.Module):
         self.output = nn.Linear(self.backbone.num_features, n_classes)
 
     def train(self, mode=True):
-        """Go to train mode, perhaps without the frozen part."""
+        """Switch to train mode, optionally without the frozen part."""
         super().train(mode)
         if self.keep_statistics:
             self.backbone.eval()
@@ -82,7 +82,7 @@ class Net(nn.Module):
 
 
 class Seconds(Callback):
-    """Print how long each epoch took; works in skorch, and in sktl as it is."""
+    """Print how long each epoch took; works in skorch and, unchanged, in sktl."""
 
     def on_epoch_end(self, net, **kwargs):
         """Print the time of the epoch that has just ended."""
@@ -93,7 +93,7 @@ preprocessing = PretrainedImageClassifier(image_size=SIDE).fit(images[:2], [0, 1
 
 
 def tensor(some):
-    """Return images as skorch's tutorial has them."""
+    """Return images as skorch's tutorial prepares them."""
     opened = [Image.open(image) if folder else Image.fromarray(np.uint8(255 * image)) for image in some]
     return torch.stack([preprocessing(image.convert("RGB")) for image in opened])
 
@@ -151,7 +151,7 @@ except ValueError as error:
     print(type(error).__name__, "-", error)
 
 # %%
-# The losses of the two are not the same: sktl trains on standardized features and in float64.
+# The two losses differ, because sktl trains on standardized features and in float64.
 
 COLOURS = ("#e69f00", "#cc79a7", "#0072b2")
 figure, (ax, other) = plt.subplots(2, 1, figsize=(5.5, 6.5), layout="constrained", height_ratios=[2, 1])

@@ -47,10 +47,11 @@ validation_images, test_images, validation_labels, test_labels = train_test_spli
 )
 
 # %%
-# Train the last two stages of the network with the output layer. When stages are trained, the output layer only gets
-# features of these stages, and features of two stages describe drawings better than features of the last one. Without
-# augmentation, the stages are trained on cached activations, which takes seconds. Early stopping returns the epoch with
-# the lowest loss on the validation images, or the output layer alone if no epoch of the stages is better.
+# Train the last two stages of the network with the output layer. When stages are trained, the output layer only
+# receives features of these stages, and features of two stages describe drawings better than features of the last one.
+# Without augmentation, the stages are trained on cached activations, which takes only seconds. Early stopping returns
+# the weights of the epoch with the lowest loss on the validation images, or the output layer alone if no epoch of the
+# stages is better.
 
 clf = PretrainedImageClassifier(
     trainable_stages=2, augmentation=None, max_epochs=8, early_stopping=True, random_state=0

@@ -49,7 +49,7 @@ side = None if folder else 64
 
 # %%
 # In a pipeline, an estimator only sees rows of numbers. All pipelines and folds share the cached features: the first
-# pipeline takes the time for the pass through the network, and the others only train their estimators.
+# pipeline runs the network, and the others only train their estimators.
 
 encoder = PretrainedImageEncoder(image_size=side)
 CLASSIFIERS = {

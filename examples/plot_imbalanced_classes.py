@@ -4,8 +4,8 @@ Imbalanced classes
 
 If one class is rare, accuracy says little: a classifier that never predicts the rare class is nearly always right. This
 example makes a class rare, and compares four options: no change, weights, copies of the rare images, and another
-threshold. Weights and thresholds adjust the same trade-off between missed rare images and false alarms. The best point
-depends on the cost of each error::
+threshold. Weights and thresholds adjust the same trade-off between missed rare images and false alarms. The best
+compromise depends on the cost of each kind of error::
 
     python examples/plot_imbalanced_classes.py [FOLDER]
 
@@ -26,8 +26,8 @@ from sktl import PretrainedImageClassifier
 from sktl.datasets import load_image_folder
 
 # %%
-# Classify one class against all others. One in thirty training images belongs to the rare class, and the test images
-# have the same share, as in practice.
+# Classify one class against all others. One in thirty training images belongs to the rare class, and the share is the
+# same in the test images, as in practice.
 
 folder = next(iter(sys.argv[1:]), os.environ.get("SKTL_DATA"))
 if folder:
@@ -75,9 +75,9 @@ for name, probability in fitted.items():
     )
 
 # %%
-# Compare the same models at all thresholds. The dot is a probability of 0.5: weights mainly move the dot along the
-# curve. With weights, predicted probabilities no longer match the observed frequency of the rare class, because it was
-# not rare in the weighted training data. If you move the threshold instead, probabilities keep their meaning.
+# Compare the same models at all thresholds. The dot marks a threshold of 0.5: weights mainly move it along the curve.
+# With weights, predicted probabilities no longer match the observed frequency of the rare class, because it was not
+# rare in the weighted training data. If you move the threshold instead, probabilities keep their meaning.
 
 figure, ax = plt.subplots(figsize=(5.5, 5), layout="constrained")
 colours = ("#000000", "#0072b2", "#e69f00", "#cc79a7")

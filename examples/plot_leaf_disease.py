@@ -2,10 +2,10 @@
 Leaf disease: from the laboratory to the field
 ==============================================
 
-A classifier that was trained on photos of leaves on a table works well on the table. In the field, there is soil and
-grass behind the leaf, which the classifier has never seen. This example measures the loss of accuracy. It tries two
-remedies: photos of the same plants on other backgrounds, and photos of more plants on the table. It also shows why
-folds must keep the photos of a plant together::
+A classifier that was trained on photos of leaves on a table works well on the table. In the field, the background is
+soil and grass, which the classifier has never seen. This example measures the loss of accuracy and tries two remedies:
+photos of the same plants on other backgrounds, and photos of more plants on the table. It also shows why folds must
+keep the photos of a plant together::
 
     python examples/plot_leaf_disease.py [FOLDER [FIELD]]
 
@@ -74,8 +74,8 @@ print(f"accuracy in folds of photos: {cross_val_score(clf, images, labels, cv=by
 print(f"accuracy in folds of plants: {cross_val_score(clf, images, labels, cv=by_plant, groups=plants).mean():.1%}")
 
 # %%
-# Test a classifier from the table in the field. Photos of the same plants on the expected backgrounds help more than
-# three times as many plants on the table.
+# Test in the field a classifier that was trained on the table. Photos of the same plants on the expected backgrounds
+# help more than three times as many plants on the table.
 
 table = clone(clf).fit(images, labels)
 accuracy = {"trained on the table": [table.score(*field)]} if field else {}
@@ -90,8 +90,8 @@ if not field:
 
 # %%
 # If the highest probability is low, you can answer "unsure" instead of a class. But do not rely on it: for images
-# unlike its training images, a classifier can be confident and wrong. Show wrong predictions in the field, by
-# confidence:
+# unlike its training images, a classifier can be confident and wrong. Show wrong predictions in the field, the most
+# confident first.
 
 shown, truth = field or (images, labels)
 probabilities = table.predict_proba(shown)

@@ -2,9 +2,9 @@
 Find images that are none of the classes
 ========================================
 
-A classifier names one of its classes for any image, also for a picture of something else. ``typicality`` tells whether
-an image looks as if it comes from where the training images came from. This example trains on some classes, and plots
-the typicality of new images of these classes, of a class that was left out, and of pictures of something else::
+A classifier names one of its classes for any image, even for a picture of something else. ``typicality`` shows whether
+an image could come from the same source as the training images. This example trains on some classes, and plots the
+typicality of new images of these classes, of a class that was left out, and of pictures of something else::
 
     python examples/plot_none_of_these.py [FOLDER]
 
@@ -37,7 +37,7 @@ clf.fit([photos.data[i] for i in train], labels[train])
 
 # %%
 # The values are p-values: about 5 % of the new images of known classes have a value of at most 0.05. For the other
-# images, compare this with the probabilities, which are often high.
+# images, compare the values with the predicted probabilities, which are often high.
 
 images = {
     "known classes": [photos.data[i] for i in test],
@@ -53,7 +53,7 @@ for name, p_values in typicality.items():
     )
 
 # %%
-# A curve shows the share of images that are turned away at each threshold. For known classes, it follows the diagonal.
+# Each curve shows the share of images that are rejected at each threshold. For known classes, it follows the diagonal.
 
 figure, ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
 for (name, p_values), color in zip(typicality.items(), ("#000000", "#e69f00", "#0072b2"), strict=True):

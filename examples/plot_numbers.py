@@ -53,7 +53,7 @@ else:
 print(f"{len(images)} images, numbers from {numbers.min():.3g} to {numbers.max():.3g}, mean {numbers.mean():.3g}")
 
 # %%
-# Predict each image by a regressor that was not trained on it. The regressor standardizes the numbers itself. Compare
+# Predict each image with a regressor that was not trained on it. The regressor standardizes the numbers itself. Compare
 # its error with the error of always predicting the mean.
 
 reg = PretrainedImageRegressor(image_size=None if sys.argv[2:] else 96, random_state=0)
@@ -63,7 +63,7 @@ print(f"mean absolute error {error:.3g}, R² {r2_score(numbers, predicted):.3f}"
 print(f"mean absolute error of always predicting the mean: {np.abs(numbers - numbers.mean()).mean():.3g}")
 
 # %%
-# Now train only on the smaller numbers, and predict the larger ones. Most predictions are too small. Collect images
+# Now train only on the smaller numbers, and predict the larger ones. Most predictions are too small, so collect images
 # over the whole range in which you want to predict.
 
 limit = (numbers.min() + numbers.max()) / 2

@@ -9,7 +9,7 @@ rare, or hard to see::
     python examples/plot_several_labels.py [TABLE]
 
 TABLE is a CSV file with one line per image. The first column contains file names, relative to the folder of TABLE.
-Every column that contains only 0 and 1 is a label. Without it, the example draws aerial photos.
+Every column that contains only 0 and 1 is a label. Without TABLE, the example draws aerial photos.
 """
 
 import csv
@@ -94,7 +94,7 @@ print(f"all labels of an image correct: {clf.score(test_images, test_table):.1%}
 # %%
 # A label is predicted if its probability is above 0.5. To choose better thresholds, use probabilities of the training
 # images from classifiers that were not trained on them. scikit-learn does not stratify folds by several labels, so
-# stratify by the rarest label of each image. A threshold that was chosen from a few images can also be worse than 0.5.
+# stratify by the rarest label of each image. A threshold that was chosen on few images can be worse than 0.5.
 
 rarest = (table / np.maximum(table.sum(axis=0), 1)).argmax(axis=1)
 folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(images, rarest))
@@ -118,7 +118,7 @@ for i in np.argsort(table.sum(axis=0)):
     )
 
 # %%
-# Plot both scores of each label, and some test images with their predicted labels. Red titles have an error.
+# Plot both scores of each label, and some test images with their predicted labels. Red titles mark errors.
 
 figure = plt.figure(figsize=(6.5, 8.2), layout="constrained")
 above, below = figure.subfigures(2, 1, height_ratios=[1, 1.3])

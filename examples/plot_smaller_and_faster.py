@@ -48,14 +48,14 @@ else:
 print(f"{len(images)} images of {len(np.unique(labels))} classes")
 
 # %%
-# Measure the time of each candidate first. ``mean_score_time`` of a search would not tell it, because features are
-# cached. Take the least of a few runs, in case the machine is busy.
+# Measure the time of each candidate first. ``mean_score_time`` of a search does not include it, because features are
+# cached. Use the shortest of a few runs, in case the machine is busy.
 
 grid = {"n_stages": [3, 4, 5, "all"], "image_size": [96, 160, 224] if sys.argv[1:] else [64, 96, 128]}
 
 
 def milliseconds(n_stages, image_size):
-    """Return the time that the network takes for one of several images."""
+    """Return the time that the network takes per image."""
     encoder = PretrainedImageEncoder(n_stages=n_stages, image_size=image_size, cache=False).fit(images[:16])
     runs = []
     for _ in range(4):

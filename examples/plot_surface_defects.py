@@ -1,19 +1,19 @@
 """
-Surface defects: how many samples, and which class has most errors?
-===================================================================
+Surface defects: how many samples, and which class has the most errors?
+=======================================================================
 
 A factory has thousands of good parts and a handful of parts with each defect. This example starts with a few images of
-each class, adds more, and scores each class separately. The curves show for which defect to collect the next samples,
-and when to stop::
+each class, adds more, and scores each class separately. The curves show which defect needs more samples, and when to
+stop collecting::
 
     python examples/plot_surface_defects.py [FOLDER]
 
 FOLDER has one subfolder per kind of defect. You can also set it in the environment variable ``SKTL_DATA``. Gray images
-of hot-rolled steel, 200 x 200 pixels, are
-`published by their authors <http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/index.htm>`_ at Northeastern
-University, China (K. Song and Y. Yan, "A noise robust method based on completed local binary patterns for hot-rolled
-steel strip surface defects", Applied Surface Science 2013, doi:10.1016/j.apsusc.2013.09.002). We do not know of a
-license that they state: ask the authors about any use beyond research. Without a folder, the example draws surfaces.
+of hot-rolled steel, 200 x 200 pixels, are `published by their authors
+<http://faculty.neu.edu.cn/songkechen/zh_CN/zdylm/263270/list/index.htm>`_ at Northeastern University, China (K. Song
+and Y. Yan, "A noise robust method based on completed local binary patterns for hot-rolled steel strip surface defects",
+Applied Surface Science 2013, doi:10.1016/j.apsusc.2013.09.002). The authors state no license that we know of, so ask
+them about any use beyond research. Without a folder, the example draws surfaces.
 """
 
 import os

@@ -9,7 +9,7 @@ own folder with one subfolder per class::
 
 (A) all layers start from random weights;
 (B) all layers are pretrained, including the output layer: nothing is trained, and the mapping from its 1000 ImageNet
-    classes to your classes is counted on the training images;
+    classes to your classes is estimated from the training images;
 (C) all layers except the output layer are pretrained, and the output layer starts from random weights: this is what
     sktl does;
 (D) the opposite: all layers except the output layer start from random weights, and the pretrained output layer is
@@ -52,7 +52,7 @@ per_class = [n for n in ((2, 5, 10, 20, 50) if folder else (2, 5, 12)) if n * n_
 
 
 def subset(n):
-    """Return images and labels of n images of each class, or fewer where there are not as many."""
+    """Return n images of each class and their labels, or fewer if a class does not have as many."""
     rows = np.concatenate([np.flatnonzero(labels == label)[:n] for label in np.unique(labels)])
     return [images[i] for i in rows], labels[rows]
 
@@ -65,7 +65,7 @@ weight, bias = list(state.values())[-2:]
 
 
 class PretrainedOutputLayer(nn.Module):
-    """The output layer of the pretrained network; as buffers, its weights are no parameters and are not trained."""
+    """The output layer of the pretrained network; its weights are buffers, not parameters, so they are not trained."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ def imagenet_classes(X):
 
 
 def all_pretrained(X, y):
-    """Count how often each ImageNet class goes with each of ours (Nguyen et al., "LEEP", ICML 2020): way B."""
+    """Count how often each ImageNet class occurs with each of ours (Nguyen et al., "LEEP", ICML 2020): way B."""
     classes = np.unique(y)
     together = np.stack([imagenet_classes(X)[y == label].sum(axis=0) for label in classes], axis=1)
     mapping = together / together.sum(axis=1, keepdims=True)
@@ -150,7 +150,7 @@ for size, points in zip(sizes, gap, strict=True):
     print(f"{size} images: pretraining is worth {points:+.1f} points")
 
 figure, ax = plt.subplots(figsize=(5.5, 5), layout="constrained")
-colours = ["#0072b2", "#e69f00", "#000000", "#cc79a7"]  # Okabe and Ito's, for all kinds of colour vision
+colours = ["#0072b2", "#e69f00", "#000000", "#cc79a7"]  # by Okabe and Ito, for all kinds of color vision
 for (name, values), colour, marker in zip(accuracy.items(), colours, "os^v", strict=True):
     ax.plot(sizes, values, marker=marker, color=colour, label=name)
 ax.axhline(100 / n_classes, color="grey", linestyle=":", label="guessing")

@@ -100,9 +100,9 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
 
     Notes
     -----
-    The images are in the order of their classes. Folds without shuffling, such as those of ``KFold(3)``, would test
-    classes that they did not train on, and have an accuracy of 0. Use ``cv=3``, which is stratified for classifiers,
-    or ``KFold(3, shuffle=True)``. If `y` joins several classes, use ``StratifiedKFold(3, shuffle=True)``. Pass
+    The images are in the order of their classes. Folds without shuffling, such as ``KFold(3)``, would test on classes
+    that are not in their training sets, and give an accuracy of 0. Use ``cv=3``, which is stratified for classifiers,
+    or ``KFold(3, shuffle=True)``. If you merge classes in `y`, use ``StratifiedKFold(3, shuffle=True)``. Pass
     ``shuffle=True`` to scikit-learn's ``learning_curve``, too.
 
     Examples
@@ -166,9 +166,9 @@ def _besides(n_others: int, links: str = "") -> str:
 def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -> Bunch:
     """List the images in a folder with parts for training, validation and test: `FOLDER/train/<class>/*.jpg`.
 
-    The folders of the parts are named train or training; val, valid, validation or dev; and test or testing, in any
-    case. A word may follow, as in `train_images`. Class folders are in the parts, as in `train/cat/1.jpg`, or above
-    them, as in `cat/train/1.jpg`. Other names raise an error.
+    The folders of the parts are named train or training; val, valid, validation or dev; and test or testing, in upper
+    or lower case. A word may follow, as in `train_images`. Class folders are in the parts, as in `train/cat/1.jpg`, or
+    above them, as in `cat/train/1.jpg`. Other names raise an error.
 
     Parameters
     ----------
@@ -194,8 +194,8 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
     Warns
     -----
     ImageFolderWarning
-        If a part has classes that do not occur in the part for training, files were left out, or the only class
-        folder may hold the classes, as in `images/train/cat/1.jpg`.
+        If a part has classes that do not occur in the part for training, files were left out, or the only class folder
+        may contain the classes, as in `images/train/cat/1.jpg`.
 
     See Also
     --------
@@ -253,7 +253,7 @@ def load_label_table(
     folder : str or path-like, default=None
         Folder that paths in the table are relative to. None uses the folder of the table.
     path_column : str, default=None
-        Column of paths or URLs. None uses the column named path, file, filename or image, in any case.
+        Column of paths or URLs. None uses the column named path, file, filename or image, in upper or lower case.
     columns : str or list of str, default=None
         Columns of labels or numbers. None uses all columns that no other parameter uses.
     ignore : str or list of str, default=()
@@ -262,12 +262,12 @@ def load_label_table(
         Values that rows must have in some columns, such as ``{"split": "train"}``. Other rows are left out, and these
         columns are not used as labels.
     kind : {"auto", "classes", "labels", "numbers"}, default="auto"
-        What the columns hold. `"classes"`: one column with the class of each image. `"labels"`: several columns of 0
+        What the columns contain. `"classes"`: one column with the class of each image. `"labels"`: several columns of 0
         and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` treats
         several columns as labels. It treats one column as numbers if all cells are numbers and some have a fractional
-        part, and otherwise as classes. It raises an error if the column has more than 20 different whole numbers, more
-        different texts than half of the rows (and more than 20), both fractions and texts, or numbers with commas that
-        are not labels joined by commas.
+        part, and otherwise as classes. It raises an error if the column has more than 20 different whole numbers,
+        different texts that number more than 20 and more than half of the rows, both fractions and texts, or numbers
+        with commas that are not labels joined by commas.
 
     Returns
     -------
@@ -414,7 +414,7 @@ def apply_decisions(
         Labels that may be given in addition to the labels in `y`, such as ``audit.classes_``: test images may lack a
         class that the page offers. Not needed if `y` is a table of several labels.
     kind : {"auto", "classes", "labels", "numbers"}, default="auto"
-        What `y` holds. Numbers may be changed to any number, and labels only to labels in `y` or `classes`. `"auto"`
+        What `y` contains. Numbers may be changed to any number, and labels only to labels in `y` or `classes`. `"auto"`
         treats integers as classes, and floats as numbers unless `classes` are given or `y` has at most 20 different
         floats, all of them whole; it treats a table as labels if all cells are 0 or 1, and otherwise as numbers.
 
@@ -429,8 +429,8 @@ def apply_decisions(
     InvalidInputError
         If the table cannot be read or a row is invalid; if names do not match the images at their positions, because
         the images have changed since the audit; if a new label is neither in `y` nor in `classes`; if a new number is
-        not finite, or has a fractional part and `y` holds integers; if a data frame does not tell which label a row
-        means; or if no image is left.
+        not finite, or has a fractional part and `y` contains integers; if it is unclear from a data frame which label a
+        row means; or if no image is left.
     InvalidParameterError
         If `decisions` is neither a path nor a data frame, or `part`, `classes` or `kind` is invalid.
 

@@ -50,8 +50,8 @@ def write_features(
         other path is a folder for the files ``part-00000.parquet``, ``part-00001.parquet``, ... A new folder cannot
         have the suffix of another format, such as ``.csv``.
     y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
-        Labels or numbers to write with the features: texts, numbers or booleans. Columns of a data frame, or of a table
-        of PyArrow, keep their names. Others are named label, or label_0, label_1, ...
+        Labels or numbers to write with the features: strings, numbers or booleans. Columns of a data frame, or of a
+        table of PyArrow, keep their names. Others are named label, or label_0, label_1, ...
     names : sequence of str, default=None
         Names of the images in the file. None uses their paths or, for images without a path, their positions in `X`.
     estimator : estimator, default=None
@@ -78,7 +78,7 @@ def write_features(
     Raises
     ------
     InvalidParameterError
-        If a parameter is invalid, if another process writes to `path`, or if `path` holds something else and
+        If a parameter is invalid, if another process writes to `path`, or if `path` contains something else and
         `overwrite` is False. The message says what differs.
     InvalidInputError
         If `X`, `y` or `names` is not in a supported format.
@@ -243,8 +243,7 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     Parameters
     ----------
     path : str or path-like
-        The file, the folder of its parts, or a folder of such files, whose images follow in the order of the names of
-        the files.
+        The file, the folder of its parts, or a folder of such files, whose images are in the order of the file names.
 
     Returns
     -------
@@ -260,7 +259,7 @@ def load_features(path: str | os.PathLike[str]) -> Bunch:
     Raises
     ------
     InvalidInputError
-        If the file does not exist, is incomplete, or holds no images or no features written by sktl; or if the parts
+        If the file does not exist, is incomplete, or contains no images or no features written by sktl; or if the parts
         in a folder come from different runs, or its files from different networks.
     OSError
         If the file cannot be read, for instance because of its permissions.

@@ -44,8 +44,8 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     Returns
     -------
     X : LazyImages of shape (n_samples,)
-        The images. A Hugging Face dataset does not decode its encoded images, so their features are found in the cache
-        by the bytes of the files.
+        The images. Encoded images of a Hugging Face dataset are not decoded here, so their features are cached by the
+        bytes of the files.
     y : ndarray of shape (n_samples,) or (n_samples, n_columns)
         The targets. Class numbers are replaced by class names if the dataset has them.
 
@@ -62,7 +62,7 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
     -----
     DatasetWarning
         If all images are decoded once, because the dataset stores its targets nowhere else; or if images change each
-        time they are read. `fit` would train on one random version of each image.
+        time they are read, so that `fit` would train on one random version of each image.
 
     Examples
     --------

@@ -72,7 +72,7 @@ def export(
         ``.bin`` file, ``.pt2`` for a program of torch.export. For an existing folder, or a path that ends in a slash,
         OpenVINO IR is written to ``model.xml`` in this folder. Existing files are replaced.
     format : {"onnx", "openvino", "program"}, default=None
-        The format; None takes it from the suffix.
+        The format; None infers it from the suffix.
     precision : {"float32", "float16", "int8"}, default="float32"
         `"float16"` stores weights in half the bytes; runtimes compute in float32. `"int8"` stores weights in a quarter
         of the bytes and computes in 8 bits, which is faster on many processors. The output layer stays in float32. A

@@ -97,8 +97,8 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         deep : bool, default=True
-            Not used, because no parameter is an estimator. Transforms of torchvision, which `augmentation` may be, have
-            a method of the same name.
+            Not used: no parameter is an estimator, and transforms of torchvision, which `augmentation` may be, have an
+            unrelated method `get_params`.
 
         Returns
         -------
@@ -271,11 +271,10 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             from its current position, and stays open.
         include_backbone : bool, default=True
             Whether the file contains the whole network. False stores only what training changed, and a digest of the
-            rest. An output layer takes 8 bytes per feature and class: for the bundled network, 10 kB per class with
-            the features of one stage, and 50 kB with those of all stages.
-            The references of `typicality` take about a byte per feature for each of at most 1,024 training images. To
-            load such a file, a machine needs the same pretrained weights; a local file of weights must be passed to
-            `sktl.load`.
+            rest. An output layer takes 8 bytes per feature and class: for the bundled network, 10 kB per class with the
+            features of one stage, and 50 kB with the features of all stages. The references of `typicality` take about
+            a byte per feature for each of at most 1,024 training images. To load such a file, a machine needs the same
+            pretrained weights; a local file of weights must be passed to `sktl.load`.
         include_references : bool, default=True
             Whether the file contains the references of `typicality`, which are features of up to 1,024 training images
             with their labels. False leaves them out, for instance if the images are confidential; the loaded model then
@@ -315,7 +314,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         path : str or os.PathLike
             The file: ``.onnx`` for ONNX, ``.xml`` or a folder for OpenVINO IR, ``.pt2`` for a program of torch.export.
         format : {"onnx", "openvino", "program"}, default=None
-            The format; None takes it from the suffix.
+            The format; None infers it from the suffix.
         precision : {"float32", "float16", "int8"}, default="float32"
             Precision of the weights and, with `"int8"`, of the computation.
         calibration : array-like of shape (n_samples, ...), default=None

@@ -44,7 +44,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
 
     - Model, from `backbone` to `image_reader`: the pretrained network and its input.
     - Output layer, from `feature_stages` to `n_iter_no_change`: features, optimizer, regularization and early stopping.
-      If stages are trained, these parameters also apply to the stages, except where their description says otherwise.
+      If stages are trained, these parameters also apply to the stages, except where their descriptions say otherwise.
     - Fine-tuning, from `trainable_stages` to `compile`: how many stages are trained, and how. With
       `trainable_stages=0`, the default, the other parameters of this group have no effect.
     - Running, from `invalid_images` to `net_params`: unusable images, devices, caching, reproducibility, progress and
@@ -63,7 +63,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     weights : str, path, torchvision weights enum member or None, default="default"
         `"default"` loads the best published weights. A name such as `"IMAGENET1K_V1"` or an enum member selects other
         weights of torchvision. The path of a `.safetensors` or `.pth` file, or of a model that `save` wrote, loads your
-        own weights, with or without an output layer; averaged weights are preferred if a checkpoint has both. None
+        own weights, with or without an output layer; if a checkpoint also has averaged weights, these are used. None
         starts from random weights, drawn with `random_state`, either to train all stages from scratch or to serve as a
         control. With a callable `backbone`, None declares that the weights of the returned module are random.
     image_size : int, default=None
@@ -81,8 +81,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         tifffile for some TIFF files, and Pillow otherwise. A name selects the reader of that format for all files, for
         instance for DICOM files without a header. A callable takes a path or, for bytes in `X`, the bytes. It returns a
         PIL image, or an array of shape (H, W), (H, W, C) or (C, H, W), of uint8 or of floats in [0, 1]. It is called in
-        threads, and must return the same pixels each time. Features are then cached by these pixels, so files are read
-        again in each call. Arrays and PIL images in `X` are not affected.
+        threads, and must return the same pixels each time. With a callable, features are cached by these pixels, so
+        files are read again in each call. Arrays and PIL images in `X` are not affected.
     feature_stages : int, "auto" or "all", default="auto"
         The features that the output layer receives. 1 selects the input of the network's own output layer. 2 or more
         adds the mean and the standard deviation of the output of each block in that many stages, counted from the
@@ -90,7 +90,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         cross-validation within `fit`, together with `weight_decay`. Values above 1 help on images unlike the photos
         that the network was pretrained on, such as X-rays or surfaces. All features come from the same pass. If stages
         are trained, only trained stages contribute features: `"auto"` chooses 2 if this lowers the log loss by more
-        than 10 %, is 1 with `trainable_stages=1` and with `weights=None`, and a number above `trainable_stages` raises
+        than 10 %, and is 1 with `trainable_stages=1` and with `weights=None`; a number above `trainable_stages` raises
         an error.
     weight_decay : float, default="auto"
         Strength of the regularization of the output layer's weights, at least 0: an L2 penalty, or decoupled weight
@@ -114,7 +114,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Peak learning rate of the output layer, above 0, for standardized features. `"auto"` is 0.03 for the optimizers
         `"auto"` and `"sgd"` and 0.001 for all others, multiplied by 1280 / n_features if there are more than 1280
         features. `"lbfgs"` has no learning rate. If pretrained stages are trained with `optimizer="auto"`, the output
-        layer learns at a tenth of `lr` together with the stages, because their batches are small.
+        layer learns at a tenth of `lr` while the stages are trained, because their batches are small.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         `"cosine"` decays the learning rate to zero over the course of training [2]_. If stages are trained, the
         learning rate first rises to its peak, over the first three tenths of the steps, or over the first tenth with
@@ -126,7 +126,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `weights=None`.
     batch_size : int, default="auto"
         Number of images per optimization step. `"auto"` is 16 for stages; for the output layer alone, it is a twentieth
-        of the images, at least 16. If stages are trained, a number does not apply to the first phase, in which the
+        of the images, but at least 16. If stages are trained, a number does not apply to the first phase, in which the
         output layer is trained alone.
     label_smoothing : float, default=0.0
         Fraction of the target probability that is spread evenly over all classes [3]_, in [0, 1). With several labels,
@@ -138,7 +138,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         the total weight of its samples. With several labels, each label has its own weights: `{label: weight}` weights
         the images that have the label, a list contains a dict `{0: weight, 1: weight}` for each label, and `"balanced"`
         gives the same total weight to the images with the label and to the images without it. The weights of a label
-        are divided by their mean over the images, so they do not change other labels. Validation images of early
+        are divided by their mean over the images, so they do not affect other labels. Validation images of early
         stopping are weighted in the same way.
     early_stopping : bool, default=False
         If True, `fit` measures the loss on validation images after each epoch, returns the weights of the epoch with
@@ -147,11 +147,11 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         epoch 0 is the pretrained network with an output layer trained alone. With `weight_decay="auto"`, this output
         layer may have a weaker penalty than the output layer from which the stages start. The validation images are
         `X_val` of `fit`, or a stratified part of `X`, which is held out. If a part is held out and stages are trained,
-        `fit` then trains again on all of `X`, which takes about as long again. In place of `max_epochs`, it trains up
-        to the last epoch whose loss was near the lowest: not higher by more than two standard errors of the
-        difference. It does not train again if `net_params` contains callbacks, because they may need validation
-        images. If the output layer is trained alone, early stopping without `X_val` lowers its accuracy, because it is
-        trained on fewer images.
+        `fit` then trains a second time on all of `X`, which takes about as long as the first. Instead of running for
+        `max_epochs`, it ends after the last epoch whose loss was near the lowest: not higher by more than two standard
+        errors of the difference. It does not train again if `net_params` contains callbacks, because they may need
+        validation images. If the output layer is trained alone, early stopping without `X_val` lowers its accuracy,
+        because it is trained on fewer images.
     validation_fraction : float, default=0.1
         Fraction of the images that early stopping holds out, in (0, 1). Ignored if `X_val` is passed.
     n_iter_no_change : int or "auto", default="auto"
@@ -165,9 +165,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `feature_stages` selects. With hundreds of images or more, `"all"` is the most accurate and the slowest.
     freeze_epochs : int, default="auto"
         Number of epochs in which the output layer is trained alone, before stages are trained with it [4]_. These
-        epochs use features of images without augmentation, which are computed once, so they cost almost nothing.
-        `"auto"` trains the output layer to its optimum with L-BFGS. If you set `dropout`, an optimizer or an option of
-        an optimizer, `"auto"` is 50 epochs. With `weights=None`, it is 0. A number counts epochs of the output layer's
+        epochs cost almost nothing, because they use features of unaugmented images, which are computed once. `"auto"`
+        trains the output layer to its optimum with L-BFGS. If you set `dropout`, an optimizer or an option of an
+        optimizer, `"auto"` is 50 epochs. With `weights=None`, it is 0. A number counts epochs of the output layer's
         optimizer.
     backbone_lr_ratio : float, default="auto"
         Learning rate of the last stage as a fraction of `lr`, above 0. `"auto"` is 1/75 with `optimizer="auto"`, and
@@ -215,12 +215,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Whether `torch.compile` compiles the stages before training. Compilation needs a C++ compiler and takes minutes,
         which pays off on a GPU with many images.
     invalid_images : {"raise", "skip"}, default="raise"
-        What `fit` does if images of `X` cannot be used. `"raise"` raises an error that lists all of them before any
-        training. `"skip"` leaves them out together with their labels and weights, warns once, and records them in
-        `invalid_images_`; a class without usable images raises an error. `fit` finds unusable images while it computes
-        features, including images whose features are not finite. If stages are trained, however, `fit` first decodes
-        all images. Unusable images in `X_val`, or among images to predict, always raise an error. :func:`check_images`
-        lists unusable images before a fit.
+        What `fit` does if images of `X` cannot be used. `"raise"` raises an error that lists all of them, before any
+        training starts. `"skip"` leaves them out together with their labels and weights, warns once, and records them
+        in `invalid_images_`; a class without usable images raises an error. `fit` finds unusable images while it
+        computes features, including images whose features are not finite. If stages are trained, however, `fit` first
+        decodes all images. Unusable images in `X_val`, or among images to predict, always raise an error.
+        :func:`check_images` lists unusable images before a fit.
     device : str or torch.device, default="auto"
         Where the network runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"xpu"`. `"auto"` uses the first accelerator
         that is available, and otherwise the CPU. The output layer alone is trained on the CPU, in float64.
@@ -244,12 +244,12 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         :func:`set_cache_limit`.
     checkpoint : str or os.PathLike, default=None
         Folder in which the state of the training is saved after each epoch. After a crash, the same call to `fit`
-        resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named by a
-        digest of images, labels, parameters and versions, so that folds and candidates of a search can share a folder,
-        and finished fits are not repeated. With a checkpoint, ``cache="auto"`` also caches features in this folder. A
-        checkpoint needs an integer `random_state` and ``net_params=None``; `augmentation` and `optimizer` must not be
-        functions or classes. Training by L-BFGS, which takes seconds, starts over. sktl never deletes checkpoints:
-        remove the folder when you are done. None saves nothing.
+        resumes from there, and its result equals the result of an uninterrupted fit bit for bit. Files are named after
+        a digest of images, labels, parameters and versions, so that folds and candidates of a search can share a
+        folder, and finished fits are not repeated. With a checkpoint, ``cache="auto"`` also caches features in this
+        folder. A checkpoint needs an integer `random_state` and ``net_params=None``; `augmentation` and `optimizer`
+        must not be functions or classes. Training by L-BFGS, which takes seconds, starts over. sktl never deletes
+        checkpoints: remove the folder when you are done. None saves nothing.
     n_jobs : int, default=None
         Number of threads that read images and, on a CPU, run the network. None uses the number that torch uses in the
         calling thread, which is lower in joblib's worker processes, so that they share the cores. -1 uses all cores.
@@ -293,7 +293,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         the labels; a label is left out where the other folds contain no image with this label or no image without it. A
         loss is NaN where a stronger penalty was already clearly better. `"refined"` is True in the last rows if there
         are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. All losses are NaN if no
-        image could be held out: then, the default values are used. Exists only if there was a choice.
+        image could be held out; the default values are then used. Exists only if there was a choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
         a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
@@ -355,13 +355,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     -----
     `X` is a list, 1-d array, Series, single column or (n, 1) array of paths, URLs, encoded bytes, arrays or PIL images;
     another sequence of such images, such as :class:`sktl.datasets.LazyImages`, which is read item by item; an array of
-    shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an array of
-    flattened rows. You can fit on one format and predict on another. With ``trainable_stages=0``, `X` can also be
-    :class:`sktl.datasets.ImageFeatures` of the same network, which :func:`sktl.datasets.load_features` returns: the
-    images are then not needed.
+    shape (n, H, W), (n, H, W, C) or (n, C, H, W), of uint8 or of floats in [0, 1]; or, with `image_shape`, an array
+    whose rows are flattened images. You can fit on one format and predict on another. With ``trainable_stages=0``, `X`
+    can also be :class:`sktl.datasets.ImageFeatures` of the same network, which :func:`sktl.datasets.load_features`
+    returns: the images are then not needed.
 
-    If the features of the training images take more than 256 MiB, they are read in blocks during training. If the
-    features are in a file, training then takes little memory for any number of images.
+    If the features of the training images take more than 256 MiB, they are read in blocks during training. If they are
+    in a file, training takes little memory for any number of images.
 
     `score` returns the accuracy. With several labels, this is the share of images whose labels are all predicted
     correctly, as in scikit-learn, so it is low if there are many labels. ``scoring="average_precision"`` measures each
@@ -371,13 +371,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     0 for all images: for n images, (n + 1) / (n + 2) or 1 / (n + 2).
 
     The cross-validation within `fit` is stratified 5-fold cross-validation on at most 4,096 images of at most 64
-    classes or labels. The best penalty for more images is weaker: if there are more, a fifth of at most 16,384 images
-    is held out, and the penalty with the lowest loss is chosen from the first choice and weaker ones. Images that occur
+    classes or labels. More images need a weaker penalty: if there are more, a fifth of at most 16,384 images is held
+    out, and the penalty with the lowest loss is chosen from the first choice and weaker penalties. Images that occur
     more than once, as after oversampling, are in one fold, so repeating an image is like giving it more weight. With
     several labels, iterative stratification [11]_ gives each label a similar share in all folds, and in the images that
     early stopping holds out; all labels share the chosen `weight_decay` and `feature_stages`. The choice depends on
     `random_state` and, because of the folds, on the order of the images. If fewer than two classes have two images (or
-    images of two groups), or if no label has, nothing can be compared. Then `weight_decay` is 0.03 and `feature_stages`
+    images of two groups), or if no label does, nothing can be compared, so `weight_decay` is 0.03 and `feature_stages`
     is 1.
 
     Stages are trained in mini-batches, starting from the trained output layer, with gradients clipped to norm 5.
@@ -540,10 +540,10 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             Non-negative weights of the samples. None weights all samples equally. Images of weight 0 must be readable,
             but training ignores them.
         groups : array-like of shape (n_samples,), default=None
-            Groups of images, such as the images of one patient. Within `fit`, neither the cross-validation that chooses
+            Group of each image, such as the patient. Within `fit`, neither the cross-validation that chooses
             `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. If
-            there is only one group, or fewer than two classes have images of several groups, nothing can be chosen,
-            and a warning says which values are used. In a search or a cross-validation, pass groups to `fit` through
+            there is only one group, or fewer than two classes have images of several groups, nothing can be chosen, and
+            a warning says which values are used. In a search or a cross-validation, pass groups to `fit` through
             metadata routing: ``set_fit_request(groups=True)``. Missing values raise an error.
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`. In
@@ -666,7 +666,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Warns
         -----
         InputWarning
-            If labels are not classes of the model, but look the same. Their images count as wrong.
+            If labels look like classes of the model, but are not. Their images count as wrong.
         """
         return float(super().score(X, self._true_values(y), sample_weight))
 

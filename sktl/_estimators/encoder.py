@@ -56,7 +56,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     invalid_images : {"raise", "nan"}, default="raise"
         What `transform` does if images cannot be used. `"raise"` raises an error that lists all of them. `"nan"`
         returns a row of NaN for each of them, with one warning, for estimators that accept missing values, such as
-        :class:`~sklearn.impute.SimpleImputer`. Missing values in a column of paths are images that cannot be used.
+        :class:`~sklearn.impute.SimpleImputer`. Missing values in a column of paths count as images that cannot be used.
     device : str or torch.device, default="auto"
         Where the network runs. `"auto"` uses the first accelerator that is available, and otherwise the CPU.
     engine : {"auto", "torch", "openvino"}, default="auto"
@@ -98,7 +98,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
     ------
     InvalidParameterError, UnknownBackboneError, WeightsError, DeviceError
         By `fit`, if a parameter has an invalid value, if the network has fewer stages than `feature_stages`, or if the
-        network, its weights, the device or bfloat16 on the device is unavailable.
+        network, its weights or the device is unavailable, or the device does not support bfloat16.
     EngineError
         By `fit`, if `engine="openvino"` and OpenVINO is not installed or cannot run the network, or if
         `precision="bfloat16"` changes its outputs by more than a quarter of the largest.

@@ -403,16 +403,16 @@ class PretrainedImagePredictor(PretrainedImageBase):
         Notes
         -----
         `fit` draws up to 1,024 training images with nonzero weight as references. An image is scored by the cosine
-        between its features and the features of the nearest reference; for classes and labels, by the largest output
-        of a ridge regression on the references; and by the cosine between the features of the third stage from
-        the end, which describe texture. Texture is left out if `feature_stages` is 1 or 2, if the network has fewer
-        than three stages, or if its third stage from the end returns tokens, as in transformers. Each score is
-        converted to the probability of a score at most as high, as if scores were normally distributed; the logarithms
-        of these probabilities are added, with half the weight for texture. The p-value is the proportion of such sums,
-        among those of the references and of the image itself, that are not higher than the image's. For each
-        reference, the scores are fitted without the fifth of the references that contains it; images of a group are in
-        the same fifth. This is cross-conformal prediction [V1]_: the proportion of exchangeable images with a value of
-        at most `a` is about `a`, and is proven to be at most about `2a` [V2]_.
+        between its features and the features of the nearest reference; for classes and labels, by the largest output of
+        a ridge regression on the references; and by the same cosine for the features of the third stage from the end,
+        which describe texture. Texture is left out if `feature_stages` is 1 or 2, if the network has fewer than three
+        stages, or if its third stage from the end returns tokens, as in transformers. Each score is converted to the
+        probability of a score at most as high, as if scores were normally distributed; the logarithms of these
+        probabilities are added, with half the weight for texture. The p-value is the proportion of such sums, among
+        those of the references and of the image itself, that are not higher than the image's. For each reference, the
+        scores are fitted without the fifth of the references that contains it; images of a group are in the same fifth.
+        This is cross-conformal prediction [V1]_: the proportion of exchangeable images with a value of at most `a` is
+        about `a`, and is proven to be at most about `2a` [V2]_.
 
         References
         ----------

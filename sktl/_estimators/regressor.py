@@ -64,9 +64,9 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     lr : float, default="auto"
         Peak learning rate of the output layer, above 0, for standardized features and numbers. If stochastic gradient
         descent trains the output layer alone, `"auto"` is a rate that is stable for any images, 1 / (1 + n_features / 2
-        + weight_decay), or 0.0016 for 1280 features. Batches of fewer than 16 images, `dropout` and uneven
-        `sample_weight` lower it. In all other cases, it is the same as for the classifier, also where stages are
-        trained together with the output layer.
+        + weight_decay), which is 0.0016 for 1280 features. Batches of fewer than 16 images, `dropout` and uneven
+        `sample_weight` lower it. In all other cases, including when stages are trained together with the output layer,
+        it is the same as for the classifier.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         How the learning rate changes over the course of training.
     max_epochs : int, default="auto"
@@ -132,7 +132,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
     Attributes
     ----------
     n_outputs_ : int
-        How many numbers are predicted for each image.
+        Number of values that are predicted for each image.
     output_names_ : ndarray of str
         Names of the columns of `y`. Exists only if `y` was a data frame or a table of PyArrow whose columns are
         named by strings.
@@ -188,8 +188,8 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
 
     Notes
     -----
-    :class:`PretrainedImageClassifier` describes the formats of `X`, the cross-validation within `fit`, whose folds are
-    random here, and the training of stages.
+    :class:`PretrainedImageClassifier` describes the formats of `X`, the cross-validation within `fit` (the regressor's
+    folds are random), and the training of stages.
 
     References
     ----------
@@ -317,9 +317,9 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
             Non-negative weights of the samples. None weights all samples equally. Images of weight 0 must be readable,
             but training ignores them, so their numbers can be placeholders for missing numbers.
         groups : array-like of shape (n_samples,), default=None
-            Groups of images, such as the images of one patient, which `fit` does not split between training and
-            validation. With only one group, `weight_decay` and `feature_stages` cannot be chosen, and a warning says
-            which values are used.
+            Group of each image, such as the patient; `fit` does not split groups between training and validation. With
+            only one group, `weight_decay` and `feature_stages` cannot be chosen, and a warning says which values are
+            used.
         X_val : array-like of shape (n_validation_samples, ...), default=None
             Validation images for early stopping, instead of a part of `X`. Only with `early_stopping=True`. In
             a search, their number must differ from `n_samples`, because scikit-learn splits arguments of this length.
