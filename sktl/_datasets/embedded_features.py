@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sktl._features.image_features import FeatureStore, ImageFeatures
-from sktl._storage.feature_files import FEATURES, NAMES, check_installed
+from sktl._storage.parquet_files import FEATURES, NAMES, check_installed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import check_features_suffix, checked_path, in_utf8, shown
 from sktl._utils.warnings import warn

@@ -15,7 +15,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._features.feature_source import FeatureSource
 from sktl._features.features_from_files import source_of
 from sktl._images.samples import Sample
-from sktl._storage.feature_files import FeatureFile, Rows
+from sktl._storage.parquet_files import FeatureFile, Rows
 from sktl._utils.paths import shown
 from sktl._version import __version__
 from sktl._words import shortened, shown_value

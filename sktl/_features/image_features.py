@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, has_changed
+from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, has_changed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
 from sktl._words import shown_value

@@ -26,7 +26,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._features.features_from_files import source_of
 from sktl._head import train_head
 from sktl._images.samples import as_samples
-from sktl._storage.feature_files import Rows, first_row, write_rows
+from sktl._storage.parquet_files import Rows, first_row, write_rows
 from sktl.datasets import load_features, make_cats, write_features
 from sktl.exceptions import InvalidInputError
 

@@ -37,7 +37,7 @@ ONLY_IN = {
     "openvino": {"_features.openvino"},
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
     "huggingface_hub": {"_backbones.weight_downloads", "_hub.model_card", "_hub.access"},
-    "sqlite3": {"_storage.database", "_storage.sqlite_store"},
+    "sqlite3": {"_storage.sqlite_database", "_storage.sqlite_store"},
     "click": {
         "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command",
         "_cli.saved_models", "_cli.options", "_cli.command_wording", "_cli.command_group",
@@ -63,7 +63,7 @@ ONLY_IN = {
     "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
     "redis": set(),  # imported when the first cache on a server is opened
-    "pyarrow": set(),  # `_storage.feature_files` imports it when a file is opened
+    "pyarrow": set(),  # `_storage.parquet_files` imports it when a file is opened
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
 LATE = {

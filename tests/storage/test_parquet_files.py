@@ -14,8 +14,8 @@ from numpy.testing import assert_array_equal
 from processes import in_child, needs_fork
 from representatives import slow_except
 
-from sktl._storage import feature_files
-from sktl._storage.feature_files import FeatureFile, Rows, first_row, write_rows
+from sktl._storage import parquet_files
+from sktl._storage.parquet_files import FeatureFile, Rows, first_row, write_rows
 from sktl.exceptions import InvalidInputError
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -31,7 +31,7 @@ ROWS = Rows(
 def content(tmp_path_factory):
     """Return the bytes of a file of three groups."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_files, "ROWS_PER_GROUP", 4)
+        patch.setattr(parquet_files, "ROWS_PER_GROUP", 4)
         groups = [*ROWS.groups()]
         header = {
             "n_features": 7, "first_rows": [first_row(group.features) for group in groups], "part": [0, 1],
@@ -51,7 +51,7 @@ def path(tmp_path, content):
 
 
 def test_rows_are_mapped_where_they_lie(path, monkeypatch):
-    monkeypatch.setattr(feature_files, "_decoded", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr(parquet_files, "_decoded", lambda *args: pytest.fail("decoded"))
     file = FeatureFile.open(path)
     assert [len(block) for block in file.blocks] == [4, 4, 3]
     assert_array_equal(np.concatenate(file.blocks), FEATURES)
@@ -186,7 +186,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(feature_files, "open", refuse, raising=False)
+    monkeypatch.setattr(parquet_files, "open", refuse, raising=False)
     with pytest.raises(PermissionError):
         FeatureFile.open(path)
 

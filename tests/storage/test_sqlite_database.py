@@ -15,8 +15,8 @@ import pytest
 from processes import Child, in_child, needs_fork, results
 
 from sktl._storage import availability
-from sktl._storage import database as _database
-from sktl._storage.database import Database, transaction
+from sktl._storage import sqlite_database as _database
+from sktl._storage.sqlite_database import Database, transaction
 from sktl.exceptions import CacheWarning
 
 SCHEMA = "CREATE TABLE words (word TEXT);"
@@ -416,7 +416,7 @@ import os, sys, types
 sys.modules["sktl"] = package = types.ModuleType("sktl")
 package.__path__ = [{str(Path(_database.__file__).parents[1])!r}]
 from pathlib import Path
-from sktl._storage.database import Database
+from sktl._storage.sqlite_database import Database
 database = Database(Path({str(tmp_path)!r}), "CREATE TABLE words (word TEXT)")
 database.attempt(lambda c: c.execute("INSERT INTO words VALUES ('a')"), None, True)
 if {name!r} == "fork" and hasattr(os, "fork") and os.fork():
