@@ -33,8 +33,8 @@ from ._datasets.library_datasets import from_dataset
 from ._datasets.split_columns import about_splits
 from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures
+from ._images.format_readers import missing_extras
 from ._images.lazy_images import LazyImages
-from ._images.readers import missing_extras
 from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
 from ._words import shown_value, type_of

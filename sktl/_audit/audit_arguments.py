@@ -16,7 +16,7 @@ from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.wrapped_estimators import freezes_predictor, images_for, own_estimators, parameter, samples_for
 from sktl._evaluation.true_values import class_codes
-from sktl._images.image_containers import as_items, check_image_shape
+from sktl._images.input_containers import as_items, check_image_shape
 from sktl._images.lazy_images import LazyImages
 from sktl._selection.validation import check_splits
 from sktl._targets.base_targets import Targets

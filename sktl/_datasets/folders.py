@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
-from sktl._images.opening import is_icon
-from sktl._images.readers import IMAGE_SUFFIXES, is_dicom_image, is_read_by_name
+from sktl._images.format_readers import IMAGE_SUFFIXES, is_dicom_image, is_read_by_name
+from sktl._images.pillow_opening import is_icon
 from sktl._images.url_text import is_url, masked
 from sktl._utils.paths import kept_path, shown, user_path, working_folder
 from sktl.exceptions import InvalidInputError, InvalidParameterError

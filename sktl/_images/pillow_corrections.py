@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 from PIL import Image, ImagePalette
 
-from .opening import open_image
+from .pillow_opening import open_image
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Text chunks of PNG files that may contain the orientation, which Pillow reads.

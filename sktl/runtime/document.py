@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sktl._images.format_readers import READERS
 from sktl._images.preprocessing import Preprocessing, preprocessing_fault
-from sktl._images.readers import READERS
 from sktl._words import cut_middle
 from sktl.exceptions import ModelFileError
 

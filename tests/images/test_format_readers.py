@@ -17,10 +17,10 @@ from backbones import Pixels
 from PIL import Image
 
 import sktl
-from sktl._images import readers, samples
+from sktl._images import format_readers, samples
 from sktl._images.decoding import ContentName, ImageProblem, content_key, content_name, decode
+from sktl._images.format_readers import READERS, reader_name
 from sktl._images.preprocessing import Preprocessing
-from sktl._images.readers import READERS, reader_name
 from sktl.datasets import list_images, load_image_folder
 
 pydicom = pytest.importorskip("pydicom", reason="needs pydicom, an optional package")
@@ -113,11 +113,13 @@ def test_versions_of_all_that_decides_the_pixels_are_in_the_key(name, monkeypatc
     assert key == content_key(FILES[name])
     for distribution in READERS[name].deciding:
         with monkeypatch.context() as patch:
-            versions = readers._version
-            patch.setattr(readers, "_version", lambda d, one=distribution, of=versions: "9.9" if d == one else of(d))
+            versions = format_readers._version
+            patch.setattr(
+                format_readers, "_version", lambda d, one=distribution, of=versions: "9.9" if d == one else of(d)
+            )
             assert content_key(FILES[name]) != key
     with monkeypatch.context() as patch:
-        patch.setattr(readers, "READING_RULE", 99)
+        patch.setattr(format_readers, "READING_RULE", 99)
         assert content_key(FILES[name]) != key
     assert content_key(FILES[name]) == key
 
@@ -138,7 +140,7 @@ def test_features_of_another_version_are_not_found_though_the_file_is_not_read_a
     assert sktl.cache_info(tmp_path / "cache").misses == 1
     encoder.fit_transform([path])
     assert sktl.cache_info(tmp_path / "cache").hits == 1
-    monkeypatch.setattr(readers, "_version", lambda name: "9.9")
+    monkeypatch.setattr(format_readers, "_version", lambda name: "9.9")
     np.testing.assert_array_equal(encoder.fit_transform([path]), expected)
     assert sktl.cache_info(tmp_path / "cache").misses == 2
 

@@ -13,9 +13,9 @@ from PIL import Image, ImageFile
 from raster_files import tiff
 
 from sktl import check_images
-from sktl._images import opening, problems
+from sktl._images import pillow_opening, problems
 from sktl._images.decoding import ImageProblem, decode
-from sktl._images.opening import open_image
+from sktl._images.pillow_opening import open_image
 from sktl._images.preprocessing import Preprocessing
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM", "ICO", "TGA", "PCX", "MPO", "DIB")
@@ -98,9 +98,9 @@ def test_no_format_is_opened_that_runs_programs_or_opens_other_files(monkeypatch
 
     never.__module__ = "PIL.AnyPlugin"
     names = {name for name, (factory, _) in Image.OPEN.items() if factory.__module__.startswith("PIL.")}
-    assert names >= opening._SAFE_FORMATS - {"AVIF", "WEBP"}  # some builds lack codecs
-    assert {"EPS", "ICNS", "IPTC", "WMF"} <= names - opening._SAFE_FORMATS
-    for name in names - opening._SAFE_FORMATS:
+    assert names >= pillow_opening._SAFE_FORMATS - {"AVIF", "WEBP"}  # some builds lack codecs
+    assert {"EPS", "ICNS", "IPTC", "WMF"} <= names - pillow_opening._SAFE_FORMATS
+    for name in names - pillow_opening._SAFE_FORMATS:
         Image.OPEN[name] = (never, Image.OPEN[name][1])
     for content, reason in (
         (saved("EPS"), r"is a \.eps file, which Pillow renders with Ghostscript"),
@@ -116,7 +116,7 @@ def test_no_format_is_opened_that_runs_programs_or_opens_other_files(monkeypatch
 def test_an_image_that_the_program_opened_in_such_a_format_is_not_loaded():
     for format_, content in (("EPS", saved("EPS")), ("IPTC", record(saved("EPS"), 5))):
         (failure,) = check_images([Image.open(io.BytesIO(content))])
-        assert failure.reason == opening.why_refused(format_)
+        assert failure.reason == pillow_opening.why_refused(format_)
 
 
 def test_a_format_that_the_program_adds_to_pillow_is_opened(monkeypatch):
@@ -171,4 +171,8 @@ def test_icons_are_told_by_their_directory(tmp_path, bitmap_format):
     Image.new("RGB", (16, 16)).save(tmp_path / "icons.ico", bitmap_format=bitmap_format)
     (tmp_path / "numbers").write_bytes(np.arange(256, 300, dtype=">i4").tobytes())
     (tmp_path / "short").write_bytes(b"\0\0\1\0")
-    assert [opening.is_icon(tmp_path / name) for name in ("icons.ico", "numbers", "short")] == [True, False, False]
+    assert [pillow_opening.is_icon(tmp_path / name) for name in ("icons.ico", "numbers", "short")] == [
+        True,
+        False,
+        False,
+    ]

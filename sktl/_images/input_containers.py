@@ -1,4 +1,4 @@
-"""Convert any valid `X` to a list of items or one array of images; refuse others with advice on what to pass."""
+"""What may hold the images of `X`: a list, a column, an array, a lazy sequence. Others are refused with advice."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL import Image
 from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .advice import NUMPY, OTHERS, TORCH, Words
 from .decoding import ImageProblem
 from .foreign_types import is_dicom, is_instance, is_sparse, is_tensor
 from .lazy_images import LazyImages, as_sequence
+from .pixel_advice import NUMPY, OTHERS, TORCH, Words
 
 if TYPE_CHECKING:
     import torch
