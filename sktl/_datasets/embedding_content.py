@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.feature_source import FeatureSource
-from sktl._features.features_from_files import source_of
+from sktl._features.feature_provenance import FeatureSource
+from sktl._features.features_as_input import source_of
 from sktl._images.samples import Sample
 from sktl._storage.parquet_files import FeatureFile, Rows
 from sktl._utils.paths import shown

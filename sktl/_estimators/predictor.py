@@ -19,7 +19,7 @@ from torch import nn
 from sktl._backbones.backbone import Backbone, tensors_digest
 from sktl._backbones.taps import StageLayout
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.features_from_files import check_images, contiguous
+from sktl._features.features_as_input import check_images, contiguous
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.image_batches import check_change
 from sktl._fine_tuning.training_phases import Choose, Images, Tuned, open_checkpoint, train_stages

@@ -17,8 +17,8 @@ from sktl._utils.paths import shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .feature_provenance import ANSWER_TOLERANCE, FeatureSource
 from .feature_rows import COPIED_BYTES, rows_per_block
-from .feature_source import ANSWER_TOLERANCE, FeatureSource
 
 # Entries of headers that the parts of a set have in common, because a run resumes only if they are equal.
 _COMMON = {

@@ -1,4 +1,4 @@
-"""Blocks of samples on the workers of a cluster: how they travel, what a worker does with one, and what it returns."""
+"""Tasks of the workers of a cluster: how a block of samples travels, what is done with it, and what comes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features from a file instead of a pass over images: of the same network, and of the requested number of stages."""
+"""Features passed as `X` instead of images: of the same network, and of the requested number of stages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sktl._utils.threads import single_threaded
 from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError
 
-from .feature_source import ANSWER_TOLERANCE, FeatureSource
+from .feature_provenance import ANSWER_TOLERANCE, FeatureSource
 from .frozen_trunk import relative_difference
 from .image_features import ImageFeatures
 

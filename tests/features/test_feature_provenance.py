@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._features.feature_source import FeatureSource
-from sktl._features.features_from_files import layout_of
+from sktl._features.feature_provenance import FeatureSource
+from sktl._features.features_as_input import layout_of
 
 SIZES = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1, max_size=4)
 

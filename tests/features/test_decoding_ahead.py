@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
+from sktl._features import decoding_ahead as _decoder
 from sktl._features import engines as _engines
-from sktl._features import prefetch as _decoder
-from sktl._features.prefetch import Decoder
+from sktl._features.decoding_ahead import Decoder
 from sktl._features.sample_windows import Budget
 from sktl._images.augmentation import AUGMENTATIONS, View
 from sktl._images.decoding import ImageProblem, content_key

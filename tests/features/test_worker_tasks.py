@@ -10,7 +10,7 @@ from backbones import Pixels
 from PIL import Image
 
 from sktl import PretrainedImageEncoder
-from sktl._features.worker_blocks import Recorder, RowsTask, check_versions, portable, size_of, versions
+from sktl._features.worker_tasks import Recorder, RowsTask, check_versions, portable, size_of, versions
 from sktl._images.samples import FileSample, as_samples
 from sktl._storage.cache import NO_CACHE, open_cache
 from sktl.datasets import LazyImages
