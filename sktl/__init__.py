@@ -13,7 +13,7 @@ from ._version import __version__ as __version__
 # PyTorch and scikit-learn take seconds to import: each name is imported when it is first used.
 _HOMES = {
     "_audit.audit_images": ("audit_images",),
-    "_audit.image_audit": ("ImageAudit",),
+    "_audit.audit_result": ("ImageAudit",),
     "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
     "_deployment.export": ("export",),
     "_deployment.report": ("ExportReport",),
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from . import exceptions as exceptions
     from . import runtime as runtime
     from ._audit.audit_images import audit_images as audit_images
-    from ._audit.image_audit import ImageAudit as ImageAudit
+    from ._audit.audit_result import ImageAudit as ImageAudit
     from ._backbones.catalogue import BackboneInfo as BackboneInfo
     from ._backbones.catalogue import list_backbones as list_backbones
     from ._deployment.export import export as export

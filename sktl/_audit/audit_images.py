@@ -39,9 +39,9 @@ from .audit_arguments import (
     keep_together,
     with_targets,
 )
+from .audit_result import ImageAudit
 from .classes import rare_classes, shortcuts
 from .copies import Copies, connected, copy_issues, find_copies
-from .image_audit import ImageAudit
 from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of
 from .shared_groups import shared_groups

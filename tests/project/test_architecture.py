@@ -67,7 +67,7 @@ ONLY_IN = {
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
 LATE = {
-    ("_audit.image_audit", "_reports.audit_page"),  # `ImageAudit.to_html`; pages import the kinds of findings
+    ("_audit.audit_result", "_reports.audit_page"),  # `ImageAudit.to_html`; pages import the kinds of findings
     ("_estimators.base", "_deployment.export"),  # the method `export`
     ("_estimators.base", "_deployment.report"),  # its annotation
 }

@@ -1,4 +1,4 @@
-"""Descriptors of windows of thumbnails: which images may be copies of each other, and where one lies in the other.
+"""Candidates for copies: which images may show the same, by descriptors of windows of their thumbnails.
 
 A copy that was cropped looks like a window of the original. Each image is therefore compared, turned and mirrored in
 all ways, with the whole of every other image, and, as it is, with 62 windows of every other image.

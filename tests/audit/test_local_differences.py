@@ -1,4 +1,4 @@
-"""Windows in which one image has detail that the other lacks make two aligned images contradict each other."""
+"""Windows in which one image has detail that the other lacks make two aligned images different."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from photographs import COPIES, gray_of, photograph
 from PIL import Image
 
-from sktl._audit.contradictions import contradictions, within
+from sktl._audit.local_differences import local_differences, within
 
 IDENTITY = torch.eye(3)[None, :2]
 ORIGINAL = photograph(0, (240, 240))
@@ -14,7 +14,7 @@ ORIGINAL = photograph(0, (240, 240))
 
 def between(one, other):
     first, second = torch.from_numpy(gray_of(one, other)).float().split(1)
-    return contradictions(first, second, IDENTITY).item()
+    return local_differences(first, second, IDENTITY).item()
 
 
 @pytest.mark.parametrize("copy", ["recompressed", "smaller", "larger", "brighter", "gray"])
@@ -29,7 +29,7 @@ def with_patch(image, side):
 
 
 @pytest.mark.parametrize("side", [24, 48, 96])
-def test_something_else_in_one_place_is_a_contradiction_from_either_side(side):
+def test_something_else_in_one_place_is_a_difference_from_either_side(side):
     other = with_patch(ORIGINAL, side)
     assert between(ORIGINAL, other) > 10
     assert between(ORIGINAL, other) == pytest.approx(between(other, ORIGINAL), rel=1e-3)
@@ -40,7 +40,7 @@ def test_what_is_missing_counts_as_much_as_what_is_different():
     assert between(plain, with_patch(plain, 30)) > 10
 
 
-def test_noise_in_the_whole_image_is_no_contradiction():
+def test_noise_in_the_whole_image_is_no_local_difference():
     rng = np.random.default_rng(0)
     pixels = np.asarray(ORIGINAL, dtype=float)
     noisy = [Image.fromarray(np.clip(pixels + rng.normal(0, 40, pixels.shape), 0, 255).astype(np.uint8)) for _ in "ab"]
@@ -48,7 +48,7 @@ def test_noise_in_the_whole_image_is_no_contradiction():
     assert between(noisy[0], with_patch(noisy[1], 60)) > 6
 
 
-def test_blank_images_do_not_contradict_each_other():
+def test_blank_images_do_not_differ():
     assert between(Image.new("RGB", (96, 96)), Image.new("RGB", (96, 96), "white")) < 1e-6
 
 

@@ -7,8 +7,8 @@ import pytest
 from photographs import COPIES, photograph, thumbnails_of
 from PIL import Image
 
-from sktl._audit.confirmation import CONFIRMED, confirm
-from sktl._audit.windows import Descriptors
+from sktl._audit.copy_candidates import Descriptors
+from sktl._audit.copy_confirmation import CONFIRMED, confirm
 
 POOL = ThreadPoolExecutor(2)
 ORIGINALS = [photograph(seed) for seed in range(8)]

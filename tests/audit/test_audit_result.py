@@ -86,7 +86,7 @@ def test_a_frame_may_name_files_that_are_not_utf8(monkeypatch, package):
     audit = replace(
         AUDIT, issues=as_array([Issue(kind="unreadable", position=0, name=name, label=name, other_name="b")])
     )
-    monkeypatch.setattr("sktl._audit.image_audit.require", _only(package.__name__, package))
+    monkeypatch.setattr("sktl._audit.audit_result.require", _only(package.__name__, package))
     frame = audit.to_frame()
     assert [*frame["name"]] == [*frame["label"]] == [r"caf\udce9.jpg"]
     assert [*frame["other_name"]] == ["b"]
@@ -94,12 +94,12 @@ def test_a_frame_may_name_files_that_are_not_utf8(monkeypatch, package):
 
 
 def test_polars_is_enough_for_a_frame(monkeypatch):
-    monkeypatch.setattr("sktl._audit.image_audit.require", _only("polars", polars))
+    monkeypatch.setattr("sktl._audit.audit_result.require", _only("polars", polars))
     assert AUDIT.to_frame()["name"].to_list() == ISSUES["name"].tolist()
 
 
 def test_without_either_the_error_names_pandas(monkeypatch):
-    monkeypatch.setattr("sktl._audit.image_audit.require", _only("nothing", None))
+    monkeypatch.setattr("sktl._audit.audit_result.require", _only("nothing", None))
     with pytest.raises(MissingPackageError, match="pandas"):
         AUDIT.to_frame()
 

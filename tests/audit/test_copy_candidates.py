@@ -7,8 +7,8 @@ import pytest
 import torch
 from photographs import COPIES, gray_of, photograph
 
+from sktl._audit.copy_candidates import WINDOWS, Descriptors, nearest_directions, starts, turned
 from sktl._audit.thumbnails import SIDE
-from sktl._audit.windows import WINDOWS, Descriptors, nearest_directions, starts, turned
 
 POOL = ThreadPoolExecutor(2)
 ORIGINALS = [photograph(seed) for seed in range(12)]

@@ -1,4 +1,4 @@
-"""Contradictions between aligned images: windows in which one image has detail that the other lacks.
+"""Local differences between aligned images: windows in which one image has detail that the other lacks.
 
 Photos of one camera, of one kind of part or of one form agree in most windows, and so on average. What makes them
 different photos, such as an animal, a missing screw or another name, is in few windows. In a copy, no window differs
@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from .alignment import blurred, grid, warped
+from .copy_alignment import blurred, grid, warped
 
 FINE, COARSE = 1.1, 2.6  # the scales between which detail counts: below is noise of compression
 WINDOW = 12
@@ -57,7 +57,7 @@ def _window_rows(side: int, reach: int) -> torch.Tensor:
     return ((offsets >= -reach) & (offsets < WINDOW + reach)).float()
 
 
-def contradictions(whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def local_differences(whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """Return how much the most different windows differ, as a multiple of what the others differ, of shape (n,).
 
     Parameters

@@ -15,7 +15,7 @@ from sktl._utils.optional import require
 from sktl._utils.paths import in_utf8
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
-from .drawing import AuditDisplay, plot_issues
+from .audit_display import AuditDisplay, plot_issues
 from .summary import summary
 
 

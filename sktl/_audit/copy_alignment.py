@@ -1,4 +1,4 @@
-"""Align images with each other: the affine map under which one looks like a part of the other.
+"""Align possible copies: the affine map under which one image looks like a part of the other.
 
 Gauss-Newton steps on standardized images, from coarse to fine (S. Baker and I. Matthews, "Lucas-Kanade 20 Years On: A
 Unifying Framework", IJCV 2004, the inverse compositional algorithm). Coordinates run from -1 to 1 along each side.

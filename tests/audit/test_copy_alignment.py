@@ -8,8 +8,8 @@ import pytest
 import torch
 from photographs import photograph
 
-from sktl._audit import alignment
-from sktl._audit.alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
+from sktl._audit import copy_alignment
+from sktl._audit.copy_alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, warped
 
 IMAGE = torch.from_numpy(np.array(photograph(0, (64, 64)).convert("L"), dtype=np.float32))[None]
 SMOOTH = blurred(IMAGE, 1.5)
@@ -44,7 +44,7 @@ def test_a_step_is_the_least_squares_solution():
     slopes_y, slopes_x = (slope.flatten() * 32 for slope in torch.gradient(part[0]))
     derivatives = torch.cat([slopes_x * places, slopes_y * places]).T
     shares = torch.full((1, 64 * 64), 1 / 64**2)
-    values = alignment.standardized(SMOOTH.flatten(1), shares) * part.std(correction=0) + part.mean()
+    values = copy_alignment.standardized(SMOOTH.flatten(1), shares) * part.std(correction=0) + part.mean()
     step = torch.linalg.lstsq(derivatives, (values - part.flatten(1))[0][:, None], driver="gels").solution.view(2, 3)
     expected = torch.linalg.inv(torch.eye(3) + torch.cat([step, torch.zeros(1, 3)]))[:2]
     torch.testing.assert_close(refined(SMOOTH, part, IDENTITY, AFFINE, 1)[0], expected, atol=1e-3, rtol=0)
@@ -96,7 +96,7 @@ def test_copies_may_be_resized_to_another_aspect_ratio(aspects):
 @pytest.mark.parametrize("change", ["dtype", "device"])
 def test_constants_do_not_depend_on_settings_at_import(change):
     default = torch.get_default_dtype()
-    spec = importlib.util.spec_from_file_location("sktl._audit.imported_again", alignment.__file__)
+    spec = importlib.util.spec_from_file_location("sktl._audit.imported_again", copy_alignment.__file__)
     again = importlib.util.module_from_spec(spec)
     torch.set_default_dtype(torch.float64 if change == "dtype" else default)
     try:
@@ -105,4 +105,4 @@ def test_constants_do_not_depend_on_settings_at_import(change):
     finally:
         torch.set_default_dtype(default)
     for name in ("ZOOM", "STRETCH", "AFFINE"):
-        torch.testing.assert_close(getattr(again, name), getattr(alignment, name))
+        torch.testing.assert_close(getattr(again, name), getattr(copy_alignment, name))

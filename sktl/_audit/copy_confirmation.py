@@ -15,16 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, smoothing, warped
-from .contradictions import contradictions, detail, window_means, within
+from .copy_alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, smoothing, warped
+from .copy_candidates import Candidates, starts, turned
+from .local_differences import detail, local_differences, window_means, within
 from .thumbnails import SIDE
-from .windows import Candidates, starts, turned
 
 # Chosen on some planted copies and originals of six sets of images; docs/guide/clean_data.md has figures for others.
 CONFIRMED = 0.9
-# Largest contradiction between copies. Chosen on planted copies of 60 random images of five sets, and on drawn parts,
-# forms, receipts and scenes. The images overlap with those of the table.
-_CONTRADICTED = 8.0
+# Largest local difference between copies. Chosen on planted copies of 60 random images of five sets, and on drawn
+# parts, forms, receipts and scenes. The images overlap with those of the table.
+_DIFFERENT = 8.0
 
 
 class _Level(NamedTuple):
@@ -211,4 +211,4 @@ def agree(whole: torch.Tensor, part: torch.Tensor, confirmed: Confirmed) -> torc
         finest = _LEVELS[-1]
         first, second = (blurred(images, finest.blur) - blurred(images, enlarged * _LIGHT) for images in (whole, part))
         maps = refined(first, second, maps, finest.motions, _STEPS_ENLARGED, stride=2)
-    return contradictions(whole, part, maps) <= _CONTRADICTED
+    return local_differences(whole, part, maps) <= _DIFFERENT
