@@ -16,7 +16,7 @@ _HOMES = {
     "_audit.audit_result": ("ImageAudit",),
     "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
     "_deployment.export": ("export",),
-    "_deployment.report": ("ExportReport",),
+    "_deployment.export_report": ("ExportReport",),
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
     "_estimators.loading": ("load",),
@@ -29,7 +29,7 @@ _HOMES = {
     "_inspection.predictions": ("PredictionsDisplay",),
     "_inspection.saliency": ("SaliencyDisplay",),
     "_inspection.training_curve": ("TrainingCurveDisplay",),
-    "_reports.evaluation": ("EvaluationReport", "evaluation_report"),
+    "_reports.evaluation_report": ("EvaluationReport", "evaluation_report"),
     "_selection.rank_backbones": ("rank_backbones",),
     "_selection.ranking_table": ("BackboneRanking", "RankedBackbone"),
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._backbones.catalogue import BackboneInfo as BackboneInfo
     from ._backbones.catalogue import list_backbones as list_backbones
     from ._deployment.export import export as export
-    from ._deployment.report import ExportReport as ExportReport
+    from ._deployment.export_report import ExportReport as ExportReport
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
     from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
     from ._estimators.loading import load as load
@@ -61,8 +61,8 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._inspection.predictions import PredictionsDisplay as PredictionsDisplay
     from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
     from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
-    from ._reports.evaluation import EvaluationReport as EvaluationReport
-    from ._reports.evaluation import evaluation_report as evaluation_report
+    from ._reports.evaluation_report import EvaluationReport as EvaluationReport
+    from ._reports.evaluation_report import evaluation_report as evaluation_report
     from ._selection.rank_backbones import rank_backbones as rank_backbones
     from ._selection.ranking_table import BackboneRanking as BackboneRanking
     from ._selection.ranking_table import RankedBackbone as RankedBackbone

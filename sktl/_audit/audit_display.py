@@ -12,7 +12,7 @@ import numpy as np
 from sktl._images.decoding import ImageProblem
 from sktl._images.samples import Sample
 from sktl._inspection.display_thumbnails import picture
-from sktl._inspection.drawing import axes_grid, letters_across, picture_cell, show_picture
+from sktl._inspection.figure_layout import axes_grid, letters_across, picture_cell, show_picture
 from sktl._targets.target_columns import shown
 from sktl._utils.arguments import check_count
 from sktl._utils.short_text import fitted

@@ -48,7 +48,7 @@ from .saving import to_document
 from .summary import SummaryTable, caption_of, facts_of
 
 if TYPE_CHECKING:
-    from sktl._deployment.report import ExportReport
+    from sktl._deployment.export_report import ExportReport
 
 
 class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -12,7 +12,7 @@ from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures
-from .groups import Groups
+from .group_figures import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
 from .sentences import percent, short

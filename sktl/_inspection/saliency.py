@@ -29,7 +29,7 @@ from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .display_thumbnails import picture, read_each
-from .drawing import axes_grid, letters_across, picture_cell, show_picture
+from .figure_layout import axes_grid, letters_across, picture_cell, show_picture
 from .gradcam import class_maps, find_target_layer
 
 if TYPE_CHECKING:

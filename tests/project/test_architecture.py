@@ -53,7 +53,7 @@ ONLY_IN = {
         "_hub.sharing", "_evaluation.metrics", "_inspection.training_curve", "_estimators.wrapped_estimators",
         "_inspection.saliency",
         "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
-        "_reports.evaluation", "_evaluation.label_figures",
+        "_reports.evaluation_report", "_evaluation.label_figures",
         "datasets", "_datasets.bunch", "_datasets.embedded_features", "_datasets.synthetic_datasets",
         "_cli.accuracy_estimates", "_deployment.export_arguments",
     },
@@ -69,7 +69,7 @@ ONLY_IN = {
 LATE = {
     ("_audit.audit_result", "_reports.audit_page"),  # `ImageAudit.to_html`; pages import the kinds of findings
     ("_estimators.base", "_deployment.export"),  # the method `export`
-    ("_estimators.base", "_deployment.report"),  # its annotation
+    ("_estimators.base", "_deployment.export_report"),  # its annotation
 }
 
 

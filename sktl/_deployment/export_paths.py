@@ -1,4 +1,4 @@
-"""The files of an export: which format a path means, and files that appear complete and verified or not at all."""
+"""The paths of an export: which format one means, and files that appear there complete and verified or not at all."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from sktl._evaluation.findings import (
     about_training_images,
     about_typicality,
 )
-from sktl._evaluation.groups import Groups
+from sktl._evaluation.group_figures import Groups
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.model_figures import Figures, figures_of
 from sktl._evaluation.true_values import Truth

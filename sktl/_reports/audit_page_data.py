@@ -1,4 +1,4 @@
-"""The findings of an audit that a page shows: their order, their images, and the words for each kind."""
+"""The data of an audit's page: which findings it shows, their images, and the words for each kind."""
 
 from __future__ import annotations
 

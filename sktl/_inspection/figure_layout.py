@@ -1,4 +1,4 @@
-"""What the displays share: grids of axes, colors for color-blind readers, and legends."""
+"""The layout of figures, which the displays share: grids of axes, legends, and colors for color-blind readers."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1 import ImageGrid
 
-from sktl._inspection.drawing import (
+from sktl._inspection.figure_layout import (
     MARKERS,
     axes_grid,
     legend_beside,

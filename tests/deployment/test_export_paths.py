@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from sktl._deployment.files import FORMATS, Target
+from sktl._deployment.export_paths import FORMATS, Target
 
 LARGEST = 20_000  # bytes of a file
 DOCUMENT = "x" * 2 * LARGEST

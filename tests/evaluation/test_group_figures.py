@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sktl._evaluation.groups import Groups
+from sktl._evaluation.group_figures import Groups
 from sktl.exceptions import InvalidInputError
 
 

@@ -1,4 +1,4 @@
-"""Groups of images, such as patients or cameras, and figures of each group."""
+"""Figures of groups of images, such as patients or cameras."""
 
 from __future__ import annotations
 
