@@ -30,8 +30,8 @@ _HOMES = {
     "_inspection.saliency": ("SaliencyDisplay",),
     "_inspection.training_curve": ("TrainingCurveDisplay",),
     "_reports.evaluation_report": ("EvaluationReport", "evaluation_report"),
-    "_selection.rank_backbones": ("rank_backbones",),
-    "_selection.ranking_table": ("BackboneRanking", "RankedBackbone"),
+    "_ranking.rank_backbones": ("rank_backbones",),
+    "_ranking.ranking_table": ("BackboneRanking", "RankedBackbone"),
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -61,11 +61,11 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._inspection.predictions import PredictionsDisplay as PredictionsDisplay
     from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
     from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
+    from ._ranking.rank_backbones import rank_backbones as rank_backbones
+    from ._ranking.ranking_table import BackboneRanking as BackboneRanking
+    from ._ranking.ranking_table import RankedBackbone as RankedBackbone
     from ._reports.evaluation_report import EvaluationReport as EvaluationReport
     from ._reports.evaluation_report import evaluation_report as evaluation_report
-    from ._selection.rank_backbones import rank_backbones as rank_backbones
-    from ._selection.ranking_table import BackboneRanking as BackboneRanking
-    from ._selection.ranking_table import RankedBackbone as RankedBackbone
     from ._storage.cache import CacheInfo as CacheInfo
     from ._storage.cache import cache_info as cache_info
     from ._storage.cache import clear_cache as clear_cache

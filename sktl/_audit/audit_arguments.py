@@ -18,7 +18,7 @@ from sktl._estimators.wrapped_estimators import freezes_predictor, images_for, o
 from sktl._evaluation.true_values import class_codes
 from sktl._images.input_containers import as_items, check_image_shape
 from sktl._images.lazy_images import LazyImages
-from sktl._selection.validation import check_splits
+from sktl._ranking.cv_and_scoring import check_splits
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets

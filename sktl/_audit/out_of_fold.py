@@ -19,7 +19,7 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import Chosen, TrainingSet, choose, resolve_recipe
 from sktl._estimators.wrapped_estimators import of_ones
 from sktl._head.held_out_outputs import held_out_outputs
-from sktl._selection.output_layer import FeaturesEstimator
+from sktl._ranking.features_estimator import FeaturesEstimator
 from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
 from sktl._targets.outputs import LogitOutputs

@@ -43,7 +43,7 @@ ONLY_IN = {
         "_cli.saved_models", "_cli.options", "_cli.command_wording", "_cli.command_group",
         "_cli.output_files", "_cli.output_formats",
     },
-    "pandas": {"_selection.ranking_table"},
+    "pandas": {"_ranking.ranking_table"},
     "sklearn": {
         "_audit.classes", "_audit.audit_arguments", "_audit.out_of_fold", "_cli.metrics_text", "_utils.sklearn_compat",
         "_targets.target_columns", "_targets.class_targets",
@@ -52,7 +52,7 @@ ONLY_IN = {
         "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder",
         "_hub.sharing", "_evaluation.metrics", "_inspection.training_curve", "_estimators.wrapped_estimators",
         "_inspection.saliency",
-        "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
+        "_inspection.feature_map", "_ranking.rank_backbones", "_ranking.cv_and_scoring", "_ranking.features_estimator",
         "_reports.evaluation_report", "_evaluation.label_figures",
         "datasets", "_datasets.bunch", "_datasets.embedded_features", "_datasets.synthetic_datasets",
         "_cli.accuracy_estimates", "_deployment.export_arguments",

@@ -45,10 +45,10 @@ from sktl.exceptions import (
     WeightsError,
 )
 
+from .cv_and_scoring import Splits, check_scorer, check_splits, default_scoring
+from .features_estimator import FeaturesEstimator
 from .logme import log_evidence
-from .output_layer import FeaturesEstimator
 from .ranking_table import OK, BackboneRanking, RankedBackbone
-from .validation import Splits, check_scorer, check_splits, default_scoring
 
 Entry: TypeAlias = BackboneName | tuple[BackboneName, Weights] | Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Folds and scorer of a ranking, checked before any image passes through a network."""
+"""The parameters `cv` and `scoring`: folds and a scorer, checked before any image passes through a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sktl._targets.target_columns import shown
 from sktl._words import one_line, type_of
 from sktl.exceptions import InvalidParameterError
 
-from .output_layer import FeaturesEstimator
+from .features_estimator import FeaturesEstimator
 
 # Rows to train on, and rows to score.
 Splits: TypeAlias = list[tuple[np.ndarray, np.ndarray]]

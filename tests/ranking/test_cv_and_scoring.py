@@ -11,7 +11,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKFold
 
 from sktl import rank_backbones
-from sktl._selection.validation import check_splits
+from sktl._ranking.cv_and_scoring import check_splits
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator
 from sktl._targets.number_targets import check_numbers

@@ -10,7 +10,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl._backbones.taps import StageLayout
-from sktl._selection.output_layer import FeaturesEstimator
+from sktl._ranking.features_estimator import FeaturesEstimator
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (24, 8, 8, 3), np.uint8)

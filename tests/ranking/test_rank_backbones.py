@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKF
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, rank_backbones
 from sktl._features.extractor import FeatureExtractor
-from sktl._selection.rank_backbones import DEFAULT_BACKBONES, _columns
+from sktl._ranking.rank_backbones import DEFAULT_BACKBONES, _columns
 from sktl._targets.class_targets import check_classes
 from sktl.exceptions import (
     DeviceMemoryError,

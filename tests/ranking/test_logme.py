@@ -7,8 +7,7 @@ import pytest
 import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from sktl._selection import logme
+from sktl._ranking import logme
 
 
 def log_evidence(features, codes):

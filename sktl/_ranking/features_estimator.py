@@ -1,4 +1,4 @@
-"""The output layer of a classifier or regressor as a scikit-learn estimator of features instead of images."""
+"""A scikit-learn estimator of features instead of images: the output layer of a classifier or regressor, alone."""
 
 from __future__ import annotations
 
