@@ -19,8 +19,7 @@ from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import NumberTargets
 from sktl._targets.outputs import LogitOutputs
-from sktl._targets.sample_groups import joined_groups
-from sktl._targets.sample_weights import check_groups
+from sktl._targets.sample_groups import check_groups, joined_groups
 from sktl._training.json_values import plain
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.similar_names import resemblances

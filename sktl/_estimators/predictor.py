@@ -28,7 +28,7 @@ from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._images.problems import as_argument
 from sktl._images.samples import Sample
 from sktl._targets.base_targets import Targets
-from sktl._targets.split import Labelled, Split, hold_out
+from sktl._targets.labelled_samples import Labelled, Split, hold_out
 from sktl._training.callback_checks import check_scores
 from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sktl._targets.sample_weights import check_groups
+from sktl._targets.sample_groups import check_groups
 from sktl._targets.target_columns import check_complete
 
 from .confidence_intervals import Mean, Rate

@@ -17,7 +17,7 @@ from sktl._images.decoding import ImageProblem
 from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
-from sktl._targets.split import Labelled
+from sktl._targets.labelled_samples import Labelled
 from sktl._training.scoring_net import LabelledDataset
 from sktl._utils.random import Stream, generator
 from sktl.exceptions import ImageFailure, InvalidImageError

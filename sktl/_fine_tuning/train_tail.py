@@ -23,7 +23,7 @@ from torch import nn
 from sktl._backbones.cut import Cut
 from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.split import Split
+from sktl._targets.labelled_samples import Split
 from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import History, kept_start
 from sktl._training.optimizers import PairedOptimizer, shares

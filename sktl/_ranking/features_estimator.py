@@ -18,8 +18,8 @@ from sktl._estimators.resolved_parameters import TrainingSet, choose, resolve_re
 from sktl._head.head_net import random_layer
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.base_targets import Targets
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._targets.outputs import LogitOutputs, Outputs
-from sktl._targets.split import Labelled, Split
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import OutputLayer
 

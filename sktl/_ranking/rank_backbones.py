@@ -28,7 +28,7 @@ from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
-from sktl._targets.sample_weights import check_groups
+from sktl._targets.sample_groups import check_groups
 from sktl._targets.target_columns import check_complete, shown
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device

@@ -18,7 +18,8 @@ from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterErr
 from .base_targets import Targets
 from .joined_labels import find_joined
 from .outputs import ClassOutputs
-from .sample_weights import as_weight, check_groups, check_sample_weight, has_mean
+from .sample_groups import check_groups
+from .sample_weights import as_weight, check_sample_weight, has_mean
 from .target_columns import check_labels, codes_of, first_shown, shown, warn_of_similar_labels
 
 # With more images than this, numbers are probably not classes if more than half of them are different.

@@ -17,7 +17,8 @@ from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterErr
 from .base_targets import Targets
 from .folds import stratify
 from .outputs import LabelOutputs
-from .sample_weights import as_weight, check_groups, check_sample_weight
+from .sample_groups import check_groups
+from .sample_weights import as_weight, check_sample_weight
 from .target_columns import first_shown, shown, warn_of_similar_labels
 from .target_tables import Table
 

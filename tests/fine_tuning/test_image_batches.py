@@ -23,7 +23,7 @@ from sktl._fine_tuning.image_batches import (
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform, View
 from sktl._images.samples import as_samples
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled
+from sktl._targets.labelled_samples import Labelled
 from sktl.exceptions import InvalidImageError, InvalidParameterError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 20, 20, 3), np.uint8)

@@ -22,7 +22,7 @@ from sktl._fine_tuning.train_tail import FineTuned, Start, Workers, _draws, trai
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run

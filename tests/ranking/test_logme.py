@@ -7,6 +7,7 @@ import pytest
 import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sktl._ranking import logme
 
 

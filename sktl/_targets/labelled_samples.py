@@ -1,4 +1,4 @@
-"""Samples, features or activations together with their targets, for training and for validation."""
+"""Labelled samples: images, features or activations with their targets, for training and for validation."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from numpy.testing import assert_array_equal
 
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
+from sktl._targets.labelled_samples import Labelled, hold_out
 from sktl._targets.number_targets import check_numbers
-from sktl._targets.split import Labelled, hold_out
 from sktl.exceptions import InvalidParameterError
 
 N = 60
