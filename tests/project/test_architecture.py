@@ -54,7 +54,7 @@ ONLY_IN = {
         "_inspection.saliency",
         "_inspection.feature_map", "_ranking.rank_backbones", "_ranking.cv_and_scoring", "_ranking.features_estimator",
         "_reports.evaluation_report", "_evaluation.label_figures",
-        "datasets", "_datasets.bunch", "_datasets.embedded_features", "_datasets.synthetic_datasets",
+        "datasets", "_datasets.bunch", "_datasets.embedding_content", "_datasets.synthetic_datasets",
         "_cli.accuracy_estimates", "_deployment.export_arguments",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},

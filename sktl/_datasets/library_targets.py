@@ -1,4 +1,4 @@
-"""Targets that a dataset of pairs stores, and their class names, which are read without decoding its images."""
+"""Targets that a library's dataset of pairs stores, and their class names, read without decoding its images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from sktl.exceptions import InvalidInputError
 
-from .folders import listed
+from .image_files import listed
 
 # Attributes in which datasets of torchvision store targets. `samples` and `imgs` hold pairs of path and target.
 _TARGETS = ("targets", "labels", "_labels")
