@@ -31,7 +31,7 @@ from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
 from sktl._utils.settings_isolation import isolated
 from sktl.exceptions import ImageFailure
-from sktl.runtime.model import OnnxModel
+from sktl.runtime.base_model import OnnxModel
 
 from .evaluation_heat import explained, maps_of
 from .evaluation_page import write_evaluation_page
