@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sktl
-from sktl._utils.input_names import FROM_INPUT, names_on_input
+from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._utils.paths import user_path, working_folder
 from sktl._utils.short_text import fitted
 from sktl.exceptions import InvalidImageError, SktlError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.streams import open_streams
+from sktl._utils.standard_streams import open_streams
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 

@@ -40,7 +40,7 @@ from sktl._utils.warnings import warn
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 from .fast_gradients import FastGradients
-from .image_batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from .tail_batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 
 _MICRO_BATCH = 8
 _MICRO_BATCH_OF_PIXELS = 4  # smaller, because more layers have to store activations for the gradients

@@ -38,7 +38,7 @@ from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
-from .image_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
+from .tail_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
 from .train_tail import Start, Workers, keeps_start, train_tail
 
 Images: TypeAlias = Labelled[Sequence[Sample]]

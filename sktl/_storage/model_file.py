@@ -36,12 +36,11 @@ from sktl.exceptions import (
 )
 from sktl.runtime.model_source import is_openvino
 
+from .foreign_files import foreign_kind, is_onnx
 from .tensor_streams import (
     TYPES,
     StreamedTensors,
     check_stream,
-    foreign_kind,
-    is_onnx,
     is_stream,
     model_name_of,
     name_of,

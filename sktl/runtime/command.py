@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sktl._images.command_reasons import for_command_line
-from sktl._utils.input_names import FROM_INPUT, names_on_input
+from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._words import cut_middle, shown_name
 from sktl.exceptions import InvalidImageError, SktlError
 

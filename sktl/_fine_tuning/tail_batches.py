@@ -1,4 +1,4 @@
-"""Inputs for training stages: pixels or activations of samples, in batches, with changes determined by seeds."""
+"""Training data of a tail: pixels or activations of samples, in batches, with changes determined by seeds."""
 
 from __future__ import annotations
 

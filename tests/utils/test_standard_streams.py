@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sktl._utils.streams import open_streams
+from sktl._utils.standard_streams import open_streams
 
 
 def closed():

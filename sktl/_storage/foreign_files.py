@@ -1,4 +1,4 @@
-"""Identify files that are not weights by their first bytes, and say what to do instead."""
+"""Identify files in the place of a saved model or of weights by their first bytes, and say what to do instead."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import os
 import re
 import zipfile
 
-from sktl._utils.paths import shown
-
 _BEGINNING = 1024
 _CONVERT = "Load it with the library that wrote it, and save its tensors as a state dict: torch.save(state, path)"
-# The first bytes of a file, what it is, and the remedy.
+# The first bytes of a file in the place of weights, what it is, and the remedy.
 _KINDS = (
     (rb"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Run `git lfs pull`"),
     (rb"\s*<(!doctype|html)", "is a web page", "Download the file itself"),
@@ -44,7 +42,7 @@ def beginning(path: str | os.PathLike[str]) -> bytes:
 
 
 def describe(path: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """Return what a file is and what to do, in the words of messages; None if the file is not recognized."""
+    """Return what a file in the place of weights is, and what to do; None if the file is not recognized."""
     start = beginning(path)
     if not start:
         return "is empty", "Fetch or save it again"
@@ -69,8 +67,23 @@ def _describe_archive(path: str | os.PathLike[str]) -> tuple[str, str] | None:
     )
 
 
-def weights_in(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> str:
-    """Return advice that names a weights file in a folder, if there is one."""
-    with os.scandir(folder) as entries:
-        found = min((entry.path for entry in entries if entry.name.endswith(suffixes)), default=None)
-    return f"Pass a file in it, such as {shown(found)}" if found else "Pass a file"
+def foreign_kind(beginning: bytes) -> str | None:
+    """Return what a file in the place of a saved model is, and what to do; None if it is not recognized."""
+    if beginning[:1] == b"\x80":
+        return "it is a pickle, which could run code, and is not read"
+    if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "it is a ZIP archive; files from torch.save contain a pickle, which could run code, and are not read"
+    if beginning.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")):
+        return "it is an image; on the command line, the model comes before the images"
+    if beginning.startswith(b"version "):
+        return "it is a pointer of Git LFS instead of the file; run `git lfs pull`"
+    if beginning.startswith(b"\x1f\x8b"):
+        return "it is compressed by gzip; decompress it first"
+    if beginning.lstrip().lower().startswith((b"<!doc", b"<html")):
+        return "it is a web page; download the file itself"
+    return None
+
+
+def is_onnx(beginning: bytes) -> bool:
+    """Return True if a file with this beginning is probably an ONNX model: a version, then the program's name."""
+    return re.match(rb"(?s)\x08.\x12.{0,12}(pytorch|onnx|sktl)", beginning) is not None

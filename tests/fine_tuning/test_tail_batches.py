@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sktl import Preprocessing
-from sktl._fine_tuning.image_batches import (
+from sktl._fine_tuning.tail_batches import (
     ImageInputs,
     LabelledInputs,
     StoredInputs,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._utils.input_names import names_on_input
+from sktl._utils.names_on_stdin import names_on_input
 from sktl.exceptions import InvalidInputError
 
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -1,4 +1,4 @@
-"""Remove the last stages of a network, so that it ends with the pooled output of an earlier stage.
+"""Shorten a network: remove its last stages, so that it ends with the pooled output of an earlier stage.
 
 The architecture need not be known: a record of one run shows which modules run only after the boundary. These modules
 are replaced by modules without parameters, whose outputs have the right shapes and are not used. The network keeps its
