@@ -13,9 +13,9 @@ from sktl._images.decoding import ImageProblem
 from sktl._images.samples import Sample
 from sktl._inspection.display_thumbnails import picture
 from sktl._inspection.figure_layout import axes_grid, letters_across, picture_cell, show_picture
-from sktl._targets.target_columns import shown
 from sktl._utils.arguments import check_count
 from sktl._utils.short_text import fitted
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .issues import KINDS
@@ -52,7 +52,9 @@ def plot_issues(
 ) -> AuditDisplay:
     """Draw the findings; see `ImageAudit.plot`."""
     if kind is not None and kind not in KINDS:
-        raise InvalidParameterError(f"kind={shown(kind)} must be None or one of {', '.join(map(shown, KINDS))}.")
+        raise InvalidParameterError(
+            f"kind={shown_value(kind)} must be None or one of {', '.join(map(shown_value, KINDS))}."
+        )
     check_count(n_images, "n_images")
     chosen = _in_turns(issues, kind)[:n_images]
     if not chosen:

@@ -40,7 +40,7 @@ from .audit_arguments import (
 )
 from .audit_result import ImageAudit
 from .classes import rare_classes, shortcuts
-from .copies import Copies, connected, copy_issues, find_copies
+from .copies import Copies, connected_note, copy_issues, find_copies
 from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of
 from .shared_groups import shared_groups
@@ -158,7 +158,7 @@ def audit_images(
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
     subjects = given.subjects
     found: list[Issue | Note] = [*_unreadable(usable.failures, subjects), *copy_issues(copies, subjects)]
-    found += [*given.shared_groups, *connected(copies.components[: subjects.n_train])]
+    found += [*given.shared_groups, *connected_note(copies.components[: subjects.n_train])]
     if len(usable.train):
         found += _Checks(given, usable, copies, estimator, cv, seed).findings()
     return ImageAudit(

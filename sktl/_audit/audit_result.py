@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from sktl._images.samples import Sample
-from sktl._targets.target_columns import shown
 from sktl._utils.optional import require
 from sktl._utils.paths import in_utf8
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
 from .audit_display import AuditDisplay, plot_issues
@@ -87,7 +87,9 @@ class ImageAudit:
             If there is no such part.
         """
         if not isinstance(part, str) or part not in self._items:
-            raise InvalidParameterError(f"part={shown(part)} must be one of {', '.join(map(shown, self._items))}.")
+            raise InvalidParameterError(
+                f"part={shown_value(part)} must be one of {', '.join(map(shown_value, self._items))}."
+            )
         return self._items[part]
 
     def summary(self) -> str:

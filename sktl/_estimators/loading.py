@@ -15,7 +15,7 @@ from sktl._backbones.taps import TappedCut
 from sktl._fine_tuning.train_tail import restored_tail
 from sktl._head.train_head import restored_head
 from sktl._images.preprocessing import Preprocessing
-from sktl._storage.model_file import NETWORK, DocumentError, ModelFile, PathOrFile, Tensors, damaged, open_model
+from sktl._storage.model_file import NETWORK, ModelFile, PathOrFile, SavedDocumentError, Tensors, damaged, open_model
 from sktl._training.json_values import decode
 from sktl._training.net_callbacks import kept_start
 from sktl._training.recipe import TailRecipe
@@ -106,7 +106,7 @@ def load(
         kind = _ESTIMATORS[file.document["estimator"]]
         parameters = {name: decode(value) for name, value in file.document["parameters"].items()}
         if forbidden := parameters.keys() & OF_THE_MACHINE:
-            raise DocumentError(f"it sets {', '.join(sorted(forbidden))}")
+            raise SavedDocumentError(f"it sets {', '.join(sorted(forbidden))}")
         estimator = kind(**_with_weights(parameters, weights, file), device=device)
         estimator._check_parameters()
         with estimator._draft() as draft:
@@ -190,15 +190,15 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
     """Return the backbone of this machine, with its weights, or with any weights if the file contains them."""
     name, image_size = described["name"], described["image_size"]
     if not isinstance(name, str) or name != estimator.backbone:
-        raise DocumentError("the backbone differs from the parameter backbone")
+        raise SavedDocumentError("the backbone differs from the parameter backbone")
     n_stages = "all" if (first := described.get("n_stages")) is None else first
     if n_stages != "all" and (type(n_stages) is not int or n_stages < 1):
-        raise DocumentError("the number of its stages is invalid")
+        raise SavedDocumentError("the number of its stages is invalid")
     if not described["complete"]:
         return _first(resolve_backbone(name, estimator.weights, image_size, described["seed"]), n_stages)
     height, width = preprocessing.crop
     if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
-        raise DocumentError("the image size differs from the preprocessing")
+        raise SavedDocumentError("the image size differs from the preprocessing")
     size = image_size or (height if height == width else None)
     return _first(resolve_backbone(name, None, size, 0), n_stages)
 
@@ -239,9 +239,9 @@ def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_fea
     """Restore the features of an estimator; files of versions before `feature_stages` do not describe them."""
     stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
     if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
-        raise DocumentError("the description of its features is invalid")
+        raise SavedDocumentError("the description of its features is invalid")
     if groups[0][1] != n_features or sum(size for _, size in groups) >= _MOST_FEATURES:
-        raise DocumentError("its features do not match its network")
+        raise SavedDocumentError("its features do not match its network")
     estimator.feature_stages_ = stages
     estimator._features = PretrainedFeatures(stages, tuple((module, size) for module, size in groups))
 
@@ -261,7 +261,7 @@ def _typicality_shapes(
     if "textures" in names:
         _, widths["textures"] = file.shape(f"{TYPICALITY}textures")
     if n_references > most_references(sum(widths.values())) or sum(widths.values()) > 2 * _MOST_FEATURES:
-        raise DocumentError("its references of typicality are too many")
+        raise SavedDocumentError("its references of typicality are too many")
     types = {"memberships": torch.uint8}
     expected = {name: ((n_references, width), types.get(name, torch.int8)) for name, width in widths.items()}
     return {TYPICALITY + name: kind for name, kind in (expected | {"folds": ((n_references,), torch.uint8)}).items()}
@@ -275,13 +275,13 @@ def _restored_typicality(tensors: Tensors) -> Typicality | None:
     without = {"textures": np.empty((len(named["folds"]), 0), np.int8)}  # saved before textures were compared
     found = Typicality(**without | named)
     if not found.is_valid:
-        raise DocumentError("its references of typicality are invalid")
+        raise SavedDocumentError("its references of typicality are invalid")
     return found
 
 
 def _restore_outputs(estimator: Any, trained: Mapping[str, Any]) -> None:
     if ("numbers" in trained) != hasattr(estimator, "loss"):
-        raise DocumentError("its outputs do not belong to this estimator")
+        raise SavedDocumentError("its outputs do not belong to this estimator")
     if "numbers" in trained:
         estimator.n_outputs_ = trained["numbers"]["n_outputs"]
         estimator._is_vector = trained["numbers"]["is_vector"]
@@ -296,19 +296,19 @@ def _restore_outputs(estimator: Any, trained: Mapping[str, Any]) -> None:
 
 
 def _check_loss(estimator: Any, trained: Mapping[str, Any]) -> None:
-    """Raise `DocumentError` if the recipe trains other outputs. Parameters may have changed since the fit."""
+    """Raise `SavedDocumentError` if the recipe trains other outputs. Parameters may have changed since the fit."""
     if "numbers" in trained:
         losses = {"squared_error", "huber"}
     else:
         losses = {"binary_cross_entropy" if estimator.multilabel_ else "cross_entropy"}
     if estimator.recipe_.loss not in losses:
-        raise DocumentError("its loss does not belong to its outputs")
+        raise SavedDocumentError("its loss does not belong to its outputs")
 
 
 def _restore_training(estimator: Any, described: Mapping[str, Any], network: torch.nn.Module, tensors: Tensors) -> None:
     recipe, history = values.recipe_of(described), values.history_of(described)
     if not all(bool(tensors[name].isfinite().all()) for name in (WEIGHT, BIAS)):
-        raise DocumentError("its output layer is not finite")
+        raise SavedDocumentError("its output layer is not finite")
     if isinstance(recipe, TailRecipe):
         cut = _cut(estimator, recipe)
         cut.network.load_state_dict(network.state_dict())
@@ -329,7 +329,7 @@ def _cut(estimator: Any, recipe: TailRecipe) -> Cut:
     """Return the network, cut in front of the trained stages, with the features that the file describes."""
     features = estimator._features
     if not recipe.feature_stages == features.n_stages <= recipe.n_trainable:
-        raise DocumentError("the recipe does not match its features")
+        raise SavedDocumentError("the recipe does not match its features")
     backbone = estimator.backbone_
     try:
         cut = backbone.cut(recipe.n_trainable, features.n_stages)

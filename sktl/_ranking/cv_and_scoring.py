@@ -15,8 +15,7 @@ from sklearn.model_selection import check_cv
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.target_columns import shown
-from sktl._words import one_line, type_of
+from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .features_estimator import FeaturesEstimator
@@ -50,7 +49,7 @@ def check_scorer(scoring: Any, layer: FeaturesEstimator, y: np.ndarray, splits: 
         If it is not a scorer, or cannot score these folds.
     """
     if not isinstance(scoring, str) and not callable(scoring):
-        raise InvalidParameterError(f"scoring={shown(scoring)} must be the name of one scorer, or one callable.")
+        raise InvalidParameterError(f"scoring={shown_value(scoring)} must be the name of one scorer, or one callable.")
     noise = np.random.default_rng(0).random((len(y), 2), dtype=np.float32)
     fold = "this y"
     try:
@@ -63,7 +62,7 @@ def check_scorer(scoring: Any, layer: FeaturesEstimator, y: np.ndarray, splits: 
                 scores.append(scorer(clone(layer).guess(noise, y[train]), noise[test], y[test]))
     except Exception as error:  # a callable may raise any exception
         raise InvalidParameterError(
-            f"scoring={shown(scoring)} is not possible with {fold}: {one_line(error, 500)}"
+            f"scoring={shown_value(scoring)} is not possible with {fold}: {one_line(error, 500)}"
         ) from error
     _check_scores(scoring, scores)
     return scorer
@@ -72,10 +71,12 @@ def check_scorer(scoring: Any, layer: FeaturesEstimator, y: np.ndarray, splits: 
 def _check_scores(scoring: Any, scores: Sequence[Any]) -> None:
     for number, score in enumerate(scores):
         if not isinstance(score, Real | np.number):
-            raise InvalidParameterError(f"scoring={shown(scoring)} returned {type_of(score)}; it must return a number.")
+            raise InvalidParameterError(
+                f"scoring={shown_value(scoring)} returned {type_of(score)}; it must return a number."
+            )
         if not np.isfinite(float(score)):
             raise InvalidParameterError(
-                f"scoring={shown(scoring)} returned {score} for fold {number}. Choose another scorer, or a cv "
+                f"scoring={shown_value(scoring)} returned {score} for fold {number}. Choose another scorer, or a cv "
                 "whose folds have all classes or labels, and several images."
             )
 
@@ -109,7 +110,7 @@ def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: np.ndarray | 
             _check_fold(targets, groups, number, train, test)
     except (ValueError, TypeError, IndexError) as error:
         given = "this y" if groups is None else "this y and these groups"
-        raise InvalidParameterError(f"cv={shown(cv)} is not possible with {given}: {error}") from error
+        raise InvalidParameterError(f"cv={shown_value(cv)} is not possible with {given}: {error}") from error
     return splits
 
 

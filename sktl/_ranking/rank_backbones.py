@@ -29,12 +29,12 @@ from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
 from sktl._targets.sample_groups import check_groups
-from sktl._targets.target_columns import check_complete, shown
+from sktl._targets.target_columns import check_complete
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads
-from sktl._words import LONGEST_REASON, error_words
+from sktl._words import LONGEST_REASON, error_words, shown_value
 from sktl.exceptions import (
     BackboneError,
     DeviceMemoryError,
@@ -264,7 +264,7 @@ def rank_backbones(
     """
     entries = _check_entries(DEFAULT_BACKBONES if backbones is None else backbones)
     if not isinstance(task, str) or task not in _TASKS:
-        raise InvalidParameterError(f'task={shown(task)} must be "classification" or "regression".')
+        raise InvalidParameterError(f'task={shown_value(task)} must be "classification" or "regression".')
     template = _TASKS[task](
         image_shape=image_shape, image_reader=image_reader, device=device, engine=engine,
         precision=precision, cache=cache, n_jobs=n_jobs, verbose=verbose, random_state=random_state,
@@ -316,7 +316,7 @@ def _check_entries(backbones: Any) -> list[dict[str, Any]]:
     """Return the parameters of the networks in `backbones`."""
     if isinstance(backbones, str | Mapping | os.PathLike) or not isinstance(backbones, Iterable):
         raise InvalidParameterError(
-            f"backbones={shown(backbones)} must be a list of networks: pass [{shown(backbones)}]."
+            f"backbones={shown_value(backbones)} must be a list of networks: pass [{shown_value(backbones)}]."
         )
     entries = [_check_entry(entry, position) for position, entry in enumerate(backbones)]
     if not entries:
@@ -333,7 +333,7 @@ def _check_entry(entry: Any, position: int) -> dict[str, Any]:
         params = dict(entry)
     else:
         raise InvalidParameterError(
-            f"backbones[{position}]={shown(entry)} is not a network: pass a name, a callable, a pair (backbone, "
+            f"backbones[{position}]={shown_value(entry)} is not a network: pass a name, a callable, a pair (backbone, "
             "weights) or a mapping with the key 'backbone' and, optionally, 'weights', 'image_size' and 'n_stages'."
         )
     try:

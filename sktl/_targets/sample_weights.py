@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .target_columns import as_numbers, shown
+from .target_columns import as_numbers
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np.ndarray:
@@ -56,5 +57,5 @@ def as_weight(weight: Any, name: str) -> float:
         If it is not a number. `name` is its name in the message.
     """
     if not isinstance(weight, Real | np.bool_):
-        raise InvalidParameterError(f"{name} is {shown(weight)}; weights are numbers.")
+        raise InvalidParameterError(f"{name} is {shown_value(weight)}; weights are numbers.")
     return float(weight)
