@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sktl import PretrainedImageEncoder
 from sktl._head.train_head import train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder

@@ -23,7 +23,7 @@ from sktl._head import penalty_selection as _choice
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 

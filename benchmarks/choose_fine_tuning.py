@@ -35,7 +35,7 @@ from sktl._head.train_head import train_head
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 

@@ -24,7 +24,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.resolved_parameters import TrainingSet, resolve_recipe
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split, hold_out
+from sktl._targets.labelled_samples import Labelled, Split, hold_out
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 

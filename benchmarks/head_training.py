@@ -34,7 +34,7 @@ from sktl._head import lbfgs_rotation as _rotation
 from sktl._head import train_head as _training
 from sktl._head.train_head import train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.net_callbacks import count_epochs
 from sktl._training.training_run import Run
 

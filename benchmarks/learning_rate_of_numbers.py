@@ -21,7 +21,7 @@ from sklearn.metrics import r2_score
 from sktl import PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import TrainingSet, choose, resolve_recipe
 from sktl._head.train_head import output_values, train_head
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.training_run import Run
 from sktl.exceptions import TrainingError
 

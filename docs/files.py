@@ -14,7 +14,7 @@ BEGIN, END = "<!-- files, from here -->\n", "<!-- files, to here -->\n"
 FLOOR = ["_words", "exceptions", "_version"]
 FOLDERS = [
     "_utils", "_images", "runtime", "_storage", "_backbones", "_features", "_targets", "_training", "_head",
-    "_typicality", "_fine_tuning", "_estimators", "_hub", "_evaluation", "_inspection", "_selection", "_audit",
+    "_typicality", "_fine_tuning", "_estimators", "_hub", "_evaluation", "_inspection", "_ranking", "_audit",
     "_reports", "_datasets", "_deployment",
 ]  # fmt: skip
 ROOF = ["datasets", "__init__", "_cli", "__main__"]

@@ -13,10 +13,10 @@ from ._version import __version__ as __version__
 # PyTorch and scikit-learn take seconds to import: each name is imported when it is first used.
 _HOMES = {
     "_audit.audit_images": ("audit_images",),
-    "_audit.image_audit": ("ImageAudit",),
+    "_audit.audit_result": ("ImageAudit",),
     "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
     "_deployment.export": ("export",),
-    "_deployment.report": ("ExportReport",),
+    "_deployment.export_report": ("ExportReport",),
     "_estimators.classifier": ("PretrainedImageClassifier",),
     "_estimators.encoder": ("PretrainedImageEncoder",),
     "_estimators.loading": ("load",),
@@ -29,9 +29,9 @@ _HOMES = {
     "_inspection.predictions": ("PredictionsDisplay",),
     "_inspection.saliency": ("SaliencyDisplay",),
     "_inspection.training_curve": ("TrainingCurveDisplay",),
-    "_reports.evaluation": ("EvaluationReport", "evaluation_report"),
-    "_selection.rank_backbones": ("rank_backbones",),
-    "_selection.ranking_table": ("BackboneRanking", "RankedBackbone"),
+    "_reports.evaluation_report": ("EvaluationReport", "evaluation_report"),
+    "_ranking.rank_backbones": ("rank_backbones",),
+    "_ranking.ranking_table": ("BackboneRanking", "RankedBackbone"),
     "_storage.cache": ("CacheInfo", "cache_info", "clear_cache", "set_cache_limit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -42,11 +42,11 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from . import exceptions as exceptions
     from . import runtime as runtime
     from ._audit.audit_images import audit_images as audit_images
-    from ._audit.image_audit import ImageAudit as ImageAudit
+    from ._audit.audit_result import ImageAudit as ImageAudit
     from ._backbones.catalogue import BackboneInfo as BackboneInfo
     from ._backbones.catalogue import list_backbones as list_backbones
     from ._deployment.export import export as export
-    from ._deployment.report import ExportReport as ExportReport
+    from ._deployment.export_report import ExportReport as ExportReport
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier
     from ._estimators.encoder import PretrainedImageEncoder as PretrainedImageEncoder
     from ._estimators.loading import load as load
@@ -61,11 +61,11 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._inspection.predictions import PredictionsDisplay as PredictionsDisplay
     from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
     from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
-    from ._reports.evaluation import EvaluationReport as EvaluationReport
-    from ._reports.evaluation import evaluation_report as evaluation_report
-    from ._selection.rank_backbones import rank_backbones as rank_backbones
-    from ._selection.ranking_table import BackboneRanking as BackboneRanking
-    from ._selection.ranking_table import RankedBackbone as RankedBackbone
+    from ._ranking.rank_backbones import rank_backbones as rank_backbones
+    from ._ranking.ranking_table import BackboneRanking as BackboneRanking
+    from ._ranking.ranking_table import RankedBackbone as RankedBackbone
+    from ._reports.evaluation_report import EvaluationReport as EvaluationReport
+    from ._reports.evaluation_report import evaluation_report as evaluation_report
     from ._storage.cache import CacheInfo as CacheInfo
     from ._storage.cache import cache_info as cache_info
     from ._storage.cache import clear_cache as clear_cache

@@ -18,7 +18,7 @@ from ._datasets.bunch import Bunch, bunch
 from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
 from ._datasets.embedded_features import load_features, write_features
 from ._datasets.folder_layouts import check_layout, check_names
-from ._datasets.folders import ImageFiles, existing_folder, has_images, listed
+from ._datasets.image_files import ImageFiles, existing_folder, has_images, listed
 from ._datasets.label_tables import (
     KINDS,
     LabelTable,
@@ -33,8 +33,8 @@ from ._datasets.library_datasets import from_dataset
 from ._datasets.split_columns import about_splits
 from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._features.image_features import ImageFeatures
+from ._images.format_readers import missing_extras
 from ._images.lazy_images import LazyImages
-from ._images.readers import missing_extras
 from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
 from ._words import shown_value, type_of

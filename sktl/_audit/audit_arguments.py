@@ -16,14 +16,14 @@ from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.wrapped_estimators import freezes_predictor, images_for, own_estimators, parameter, samples_for
 from sktl._evaluation.true_values import class_codes
-from sktl._images.image_containers import as_items, check_image_shape
+from sktl._images.input_containers import as_items, check_image_shape
 from sktl._images.lazy_images import LazyImages
-from sktl._selection.validation import check_splits
+from sktl._ranking.cv_and_scoring import check_splits
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import number_columns, suggesting_classification, suggesting_regression
-from sktl._targets.target_columns import shown
+from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .subjects import MOST_EXACT, Part
@@ -48,16 +48,18 @@ def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedI
         )
     if not hasattr(estimator, "__sklearn_tags__") or not (is_classifier(estimator) or is_regressor(estimator)):
         raise InvalidParameterError(
-            f"estimator={shown(estimator)} must be a classifier or a regressor, such as PretrainedImageClassifier()."
+            f"estimator={shown_value(estimator)} must be a classifier or a regressor, such as "
+            "PretrainedImageClassifier()."
         )
     if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
         raise InvalidParameterError(
-            f"estimator={shown(estimator)} has no predict_proba, which reveals suspicious labels. Choose another one."
+            f"estimator={shown_value(estimator)} has no predict_proba, which reveals suspicious labels. Choose another "
+            "one."
         )
     if freezes_predictor(estimator):
         raise InvalidParameterError(
-            f"estimator={shown(estimator)} has a FrozenEstimator, which is not fitted again without the images that it "
-            "predicts. Pass the estimator in it, FrozenEstimator.estimator, instead."
+            f"estimator={shown_value(estimator)} has a FrozenEstimator, which is not fitted again without the images "
+            "that it predicts. Pass the estimator in it, FrozenEstimator.estimator, instead."
         )
     found = next(own_estimators(estimator), None)
     computes = found if isinstance(found, PretrainedImagePredictor) else _like(found, seed)
@@ -75,7 +77,7 @@ def check_folds(cv: Any) -> Any:
     """
     is_number, can_split = isinstance(cv, Integral), callable(getattr(cv, "split", None))
     if isinstance(cv, str | bool) or (is_number and cv < 2) or not (is_number or can_split or isinstance(cv, Iterable)):
-        raise InvalidParameterError(f"cv={shown(cv)} must be at least 2 folds, or a cross-validation generator.")
+        raise InvalidParameterError(f"cv={shown_value(cv)} must be at least 2 folds, or a cross-validation generator.")
     return cv if is_number or can_split else list(cv)
 
 

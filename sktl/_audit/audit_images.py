@@ -19,8 +19,7 @@ from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import NumberTargets
 from sktl._targets.outputs import LogitOutputs
-from sktl._targets.sample_groups import joined_groups
-from sktl._targets.sample_weights import check_groups
+from sktl._targets.sample_groups import check_groups, joined_groups
 from sktl._training.json_values import plain
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.similar_names import resemblances
@@ -39,9 +38,9 @@ from .audit_arguments import (
     keep_together,
     with_targets,
 )
+from .audit_result import ImageAudit
 from .classes import rare_classes, shortcuts
-from .copies import Copies, connected, copy_issues, find_copies
-from .image_audit import ImageAudit
+from .copies import Copies, connected_note, copy_issues, find_copies
 from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of
 from .shared_groups import shared_groups
@@ -159,7 +158,7 @@ def audit_images(
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
     subjects = given.subjects
     found: list[Issue | Note] = [*_unreadable(usable.failures, subjects), *copy_issues(copies, subjects)]
-    found += [*given.shared_groups, *connected(copies.components[: subjects.n_train])]
+    found += [*given.shared_groups, *connected_note(copies.components[: subjects.n_train])]
     if len(usable.train):
         found += _Checks(given, usable, copies, estimator, cv, seed).findings()
     return ImageAudit(

@@ -135,7 +135,7 @@ def _pixels_key(sample: Sample) -> tuple[tuple[int, ...], bytes] | None:
     return pixels.shape, hashlib.sha256(pixels.data).digest()
 
 
-def connected(components: np.ndarray) -> Iterator[Note]:
+def connected_note(components: np.ndarray) -> Iterator[Note]:
     """Yield a note if copies connect most of the training images, whose components are given, into one group."""
     largest = int(np.bincount(components).max(initial=0))
     if largest > max(2, len(components) / 2):

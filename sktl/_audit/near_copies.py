@@ -16,9 +16,9 @@ from sktl._images.decoding import ImageProblem, decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
 
-from .confirmation import Confirmed, agree, confirm
+from .copy_candidates import Descriptors
+from .copy_confirmation import Confirmed, agree, confirm
 from .thumbnails import SIDE, WHOLE, Box, Thumbnail, squeezed
-from .windows import Descriptors
 
 # Side of the larger images, and how much smaller images may be that are enlarged to it.
 _LARGER, _ENLARGED = 2 * SIDE, 1.3

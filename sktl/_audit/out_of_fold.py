@@ -19,11 +19,11 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import Chosen, TrainingSet, choose, resolve_recipe
 from sktl._estimators.wrapped_estimators import of_ones
 from sktl._head.held_out_outputs import held_out_outputs
-from sktl._selection.output_layer import FeaturesEstimator
+from sktl._ranking.features_estimator import FeaturesEstimator
 from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
+from sktl._targets.labelled_samples import Labelled
 from sktl._targets.outputs import LogitOutputs
-from sktl._targets.split import Labelled
 from sktl._utils.threads import n_threads
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning, InvalidParameterError

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sktl._evaluation.groups import Groups
+from sktl._evaluation.group_figures import Groups
 from sktl.exceptions import InvalidInputError
 
 from .issues import Issue

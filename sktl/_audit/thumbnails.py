@@ -14,9 +14,9 @@ from PIL import Image
 from sktl._features.reading_ahead import in_tasks
 from sktl._images import dicom, heic
 from sktl._images.decoding import ImageProblem, content_key, decode, is_turned
-from sktl._images.opening import open_image
+from sktl._images.format_readers import READERS, reader_name
+from sktl._images.pillow_opening import open_image
 from sktl._images.preprocessing import Preprocessing
-from sktl._images.readers import READERS, reader_name
 from sktl._images.samples import Sample
 from sktl.exceptions import ImageFailure
 

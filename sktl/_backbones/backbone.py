@@ -18,8 +18,8 @@ from sktl._words import LONGEST_REASON, error_words
 from sktl.exceptions import BackboneError, InvalidParameterError, SktlError
 
 from .cut import Cut
-from .first_stages import IndivisibleError, Shortening, find_shortening, stage_map_of
 from .model_libraries import LocalFile, Origin, Source
+from .shortening import IndivisibleError, Shortening, find_shortening, stage_map_of
 from .stages import Stage, StageMap, find_stages
 from .taps import Tapped, TappedCut, UntappableError, stage_blocks
 

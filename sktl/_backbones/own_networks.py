@@ -29,7 +29,7 @@ def uncompiled(module: nn.Module) -> nn.Module:
     return module
 
 
-class OutputLayer(NamedTuple):
+class KeptOutputLayer(NamedTuple):
     """A fully connected layer of a network, by its name in the network."""
 
     name: str
@@ -45,7 +45,7 @@ class OutputLayer(NamedTuple):
         )
 
 
-def run(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, OutputLayer | None]:
+def run(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, KeptOutputLayer | None]:
     """Return the output of a network, and its layer that is probably an output layer for other classes, if any."""
     last: tuple[str, nn.Linear, torch.Tensor] | None = None
 
@@ -65,11 +65,11 @@ def run(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, OutputL
             handle.remove()
     if last is None or not isinstance(found, torch.Tensor) or not torch.equal(found, last[2]):
         return found, None
-    layer = OutputLayer(last[0], last[1].in_features, last[1].out_features)
+    layer = KeptOutputLayer(last[0], last[1].in_features, last[1].out_features)
     return found, layer if _predicts_classes(network, layer) else None
 
 
-def _predicts_classes(network: nn.Module, layer: OutputLayer) -> bool:
+def _predicts_classes(network: nn.Module, layer: KeptOutputLayer) -> bool:
     """Return True if a last layer has as many outputs as classes. Projections to an embedding are last layers, too."""
     config = getattr(network, "pretrained_cfg", None)
     if isinstance(config, dict) and "clip" not in str(config.get("architecture")):

@@ -27,7 +27,7 @@ from sktl.exceptions import BackboneError, BackboneWarning, InvalidParameterErro
 from . import model_libraries as _libraries
 from .backbone import Backbone, BuiltNetwork, duplicate, tensors_digest
 from .model_libraries import LocalFile, Origin, Published, Random, Source
-from .own_networks import OutputLayer, run, uncompiled
+from .own_networks import KeptOutputLayer, run, uncompiled
 from .weights import SUFFIXES, file_digest
 
 BackboneName: TypeAlias = str | Callable[[], nn.Module]
@@ -297,7 +297,7 @@ def _module_digest(module: nn.Module, answer: bytes) -> str:
     return digest.hexdigest()
 
 
-def _answer(module: nn.Module, preprocessing: Preprocessing) -> tuple[bytes, OutputLayer | None]:
+def _answer(module: nn.Module, preprocessing: Preprocessing) -> tuple[bytes, KeptOutputLayer | None]:
     """Return the output for one fixed image, which reveals differences that the code of a network does not show.
 
     The second result is the layer that gave the output, if it is probably an output layer for other classes.

@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from sktl._storage.foreign_files import beginning, describe, is_archive
 from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
 from sktl._utils.paths import is_utf8, shown, working_folder
 from sktl._words import type_of
@@ -25,8 +26,6 @@ from sktl.exceptions import (
     WeightsNotFoundError,
     WeightsUnavailableError,
 )
-
-from .weight_file_kinds import beginning, describe, is_archive, weights_in
 
 StateDict = dict[str, torch.Tensor]
 
@@ -67,7 +66,7 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 def _open(path: str | os.PathLike[str]) -> BufferedReader:
     try:
         if os.path.isdir(path):
-            raise WeightsError(f"weights={shown(path)} is a folder, not a file. {weights_in(path, SUFFIXES)}.")
+            raise WeightsError(f"weights={shown(path)} is a folder, not a file. {_weights_in(path)}.")
         # Reading a pipe may block, and reading a device may never end.
         if os.path.exists(path) and not os.path.isfile(path):
             raise WeightsError(f"weights={shown(path)} is not a file. Pass a file.")
@@ -78,6 +77,13 @@ def _open(path: str | os.PathLike[str]) -> BufferedReader:
         ) from error
     except OSError as error:
         raise WeightsError(f"weights={shown(path)} cannot be read: {error.strerror}. Pass a file.") from error
+
+
+def _weights_in(folder: str | os.PathLike[str]) -> str:
+    """Return advice that names a weights file in a folder, if there is one."""
+    with os.scandir(folder) as entries:
+        found = min((entry.path for entry in entries if entry.name.endswith(SUFFIXES)), default=None)
+    return f"Pass a file in it, such as {shown(found)}" if found else "Pass a file"
 
 
 def verify(path: str | os.PathLike[str], published: str | None) -> str:

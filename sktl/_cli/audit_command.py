@@ -11,7 +11,6 @@ import click
 import sktl
 
 from .command_messages import shown
-from .command_wording import wording_of
 from .image_sources import ImageSource, target_of
 from .options import (
     FOLDER,
@@ -26,6 +25,7 @@ from .options import (
     output,
     thumbnails,
     with_source,
+    wording_of,
 )
 from .output_files import check_page
 

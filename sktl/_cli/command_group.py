@@ -16,7 +16,7 @@ from sktl._words import one_line
 from sktl.exceptions import InputWarning, InvalidImageError, SktlError
 
 from .command_messages import Wording, shown
-from .command_wording import wording_of
+from .options import wording_of
 
 _INTERRUPTED = 130
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sktl
-from sktl._utils.input_names import FROM_INPUT, names_on_input
+from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._utils.paths import user_path, working_folder
 from sktl._utils.short_text import fitted
 from sktl.exceptions import InvalidImageError, SktlError
@@ -26,7 +26,6 @@ from sktl.exceptions import InvalidImageError, SktlError
 from .audit_command import audit
 from .command_group import CommandGroup
 from .command_messages import shown
-from .command_wording import wording_of
 from .embed_command import embed
 from .export_command import export
 from .image_sources import WIDTH, ImageSource, contents, decide, resembling, target_of
@@ -47,11 +46,12 @@ from .options import (
     saved_model,
     training,
     with_source,
+    wording_of,
 )
 from .output_files import check_model
-from .output_formats import as_csv, as_json, as_table, print_data
 from .report_command import report
 from .saved_models import load_predictor, load_with_test_images
+from .text_formats import as_csv, as_json, as_table, print_data
 
 if TYPE_CHECKING:
     import numpy as np

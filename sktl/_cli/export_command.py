@@ -50,7 +50,7 @@ def export(
     sktl export cats.sktl -o cats.onnx --verify photos/test
     sktl export cats.sktl -o cats.xml --precision int8 --calibration photos/train --verify photos/test
     """
-    from sktl._deployment.files import Target  # imports PyTorch
+    from sktl._deployment.export_paths import Target  # imports PyTorch
 
     for file in Target.of(output, None).files:
         if file.exists() and not force:

@@ -16,7 +16,7 @@ from sktl._utils.short_text import fitted
 
 from .command_messages import shown
 from .image_sources import WIDTH
-from .output_formats import as_table
+from .text_formats import as_table
 
 # Classes in a confusion matrix: the columns of more do not fit a line.
 _MOST = 20

@@ -1,4 +1,4 @@
-"""Options of the command line: their types, options for parameters of the estimators, and options of tables."""
+"""Options of the command line: their types, the parameters of which they are options, and messages that name them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from .command_messages import Wording
 from .image_sources import ImageSource
 
 # All parameters of the classifier, including those without an option. Reading them from the class would import PyTorch,
@@ -237,3 +238,14 @@ training = _together(
     ),
     parameter("random_state", OrWord(click.INT, NONE), "Seed; results repeat with a fixed seed."),
 )
+
+
+def wording_of(command: click.Command | None) -> Wording:
+    """Return the wording of messages for a command."""
+    options = [option for option in (command.params if command else []) if isinstance(option, click.Option)]
+    known = {*DEFAULTS, *OF_REGRESSOR, *OF_TABLE, *OF_EXPORT}
+    names = {str(option.name): max(option.opts, key=len) for option in options if option.name in known}
+    if "--output" in (word for option in options for word in option.opts):
+        names["path"] = "--output"
+    flags = [str(option.name) for option in options if option.name in known and option.is_flag]
+    return Wording(names, flags, known, asks_kind=any(option.name == "numbers" for option in options))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Self
 
-from sktl._images.image_containers import as_items, is_flattened
+from sktl._images.input_containers import as_items, is_flattened
 from sktl._images.url_text import masked
 from sktl._targets.target_columns import as_cells, first_shown, missing_cells
 from sktl._targets.target_tables import is_frame

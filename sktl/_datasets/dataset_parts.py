@@ -11,7 +11,7 @@ from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
-from .folders import ImageFiles, folders_in, has_images, listed
+from .image_files import ImageFiles, folders_in, has_images, listed
 
 _WORDS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",

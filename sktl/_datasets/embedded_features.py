@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from sktl._features.image_features import FeatureStore, ImageFeatures
-from sktl._storage.feature_files import FEATURES, NAMES, check_installed
+from sktl._storage.parquet_files import check_installed
 from sktl._utils.arguments import check_count
-from sktl._utils.paths import check_features_suffix, checked_path, in_utf8, shown
+from sktl._utils.paths import check_features_suffix, checked_path, shown
 from sktl._utils.warnings import warn
-from sktl._words import type_of
-from sktl.exceptions import InvalidImageWarning, InvalidInputError, InvalidParameterError
+from sktl.exceptions import InvalidImageWarning, InvalidInputError
 
 from .bunch import Bunch, bunch
-
-if TYPE_CHECKING:
-    from sktl._estimators.base import PretrainedImageBase
-    from sktl._images.samples import Sample
-
-    from .embedding_content import Embedding
 
 
 def write_features(
@@ -109,13 +101,14 @@ def write_features(
     ImageFeatures('efficientnet_lite0', 8 images, 6240 features)
     """
     # Imports PyTorch, which opening a file does not need.
+    from .embedding_content import embedding_of
     from .feature_writing import Place, Writer
 
     target = checked_path(path, "path")
     check_features_suffix(target)
     check_installed()
     check_count(images_per_part, "images_per_part")
-    embedding = _embedding(X, y, names, estimator)
+    embedding = embedding_of(X, y, names, estimator)
     place = Place(target)
     with place.locked():
         n_computed, failures = Writer(embedding, place, int(images_per_part), overwrite).write()
@@ -130,109 +123,6 @@ def write_features(
         path=target, n_images=n_all - len(failures), n_features=embedding.header["n_features"],
         n_computed=n_computed, invalid_images=tuple(failures),
     )  # fmt: skip
-
-
-def _embedding(X: Any, y: Any, names: Sequence[str] | None, estimator: Any) -> Embedding:
-    """Return the images of a call, and how their features are computed."""
-    from sklearn.base import clone
-
-    from sktl._training.json_values import plain
-
-    from .embedding_content import Embedding, Part
-
-    template: PretrainedImageBase = clone(_checked_estimator(estimator))
-    template._check_parameters()
-    skips = getattr(template, "invalid_images", "raise") == "skip"
-    samples = template._as_samples(X, reset=True, lenient=skips)
-    columns, is_vector = _columns_of(y, len(samples))
-    backbone, device = template._resolve(template._draw_seeds(1)[0])
-    extractor = template._extractor(backbone, device, template.engine, template.precision)
-    layout, wanted = extractor.layout, plain(template.feature_stages)
-    extractor.count_feature_stages(wanted)
-    extractor = replace(extractor, feature_stages=layout.count(wanted))
-    return Embedding(Part(samples, _names_of(samples, names), columns, 0), extractor, is_vector, skips)
-
-
-def _checked_estimator(estimator: Any) -> Any:
-    from sktl._estimators.base import PretrainedImageBase
-    from sktl._estimators.classifier import PretrainedImageClassifier
-
-    if estimator is None:
-        return PretrainedImageClassifier()
-    if not isinstance(estimator, PretrainedImageBase):
-        raise InvalidParameterError(
-            f"estimator is {type_of(estimator)}. Pass a PretrainedImageClassifier, PretrainedImageRegressor or "
-            "PretrainedImageEncoder."
-        )
-    return estimator
-
-
-def _names_of(samples: Sequence[Sample], names: Sequence[str] | None) -> list[str]:
-    """Return the names of samples: as passed, or their paths or positions."""
-    if names is None:
-        kinds = [getattr(sample, "sample", sample) for sample in samples]
-        return [in_utf8(kind.name) if hasattr(kind, "path") else str(i) for i, kind in enumerate(kinds)]
-    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
-        raise InvalidInputError(f"names is {type_of(names)}. Pass a list with one name for each image.")
-    found = [in_utf8(str(name)) for name in names]
-    if len(found) != len(samples):
-        raise InvalidInputError(f"X has {len(samples)} images but names has {len(found)}. Pass one for each image.")
-    return found
-
-
-def _columns_of(y: Any, n_samples: int) -> tuple[dict[str, np.ndarray], bool]:
-    """Return labels or numbers as columns with names, and whether `y` is a single column without rows."""
-    from sktl._targets.target_columns import as_cells
-    from sktl._targets.target_tables import columns_of
-
-    if y is None:
-        return {}, False
-    if (given := columns_of(y)) is not None:
-        _check_shape(y.shape, n_samples)
-        names = _checked_names(given)
-        # One by one: an array of the whole frame would turn integers beside floats into floats.
-        cells = [as_cells(y[name], "y") for name in given]
-        return {name: _column(column, name) for name, column in zip(names, cells, strict=True)}, False
-    table = as_cells(y, "y")
-    _check_shape(table.shape, n_samples)
-    if table.ndim == 1:
-        return {"label": _column(table, "label")}, True
-    return {f"label_{i}": _column(column, f"label_{i}") for i, column in enumerate(table.T)}, False
-
-
-def _check_shape(shape: tuple[int, ...], n_samples: int) -> None:
-    if len(shape) not in (1, 2) or shape[0] != n_samples:
-        raise InvalidInputError(
-            f"X has {n_samples} images but y has shape {shape}. Pass one label, or one row, for each image."
-        )
-
-
-def _checked_names(given: Sequence[Any]) -> list[str]:
-    """Return names of columns as they are written, if files can have them."""
-    from sktl._targets.target_columns import first_shown
-
-    names = [in_utf8(str(name)) for name in given]
-    if len({*names, NAMES, FEATURES}) < len(names) + 2:
-        raise InvalidInputError(
-            f"The columns of y need different names, other than {NAMES!r} and {FEATURES!r}: {first_shown(names)}."
-        )
-    return names
-
-
-def _column(cells: np.ndarray, name: str) -> np.ndarray:
-    """Return a column in a type that files have."""
-    values = cells.tolist()
-    found = np.array(values) if cells.dtype.kind == "O" else cells
-    is_text = found.dtype.kind == "U" and all(isinstance(value, str) for value in values)
-    # NaN equals no value in a file, so a run with NaN could not be resumed.
-    if not (is_text or found.dtype.kind in "biuf") or (found.dtype.kind == "f" and np.isnan(found).any()):
-        raise InvalidInputError(
-            f"The column {shown(name)} of y must hold texts, numbers or booleans, and no missing values."
-        )
-    if is_text:
-        return np.array([in_utf8(value) for value in values])
-    # Files have no numbers of more than 64 bits, and none in the byte order of other machines.
-    return found.astype(np.float64 if found.dtype.itemsize > 8 else found.dtype.newbyteorder("="), copy=False)
 
 
 def load_features(path: str | os.PathLike[str]) -> Bunch:

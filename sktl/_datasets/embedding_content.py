@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 
+from sktl._estimators.base import PretrainedImageBase
+from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.feature_source import FeatureSource
-from sktl._features.features_from_files import source_of
+from sktl._features.feature_provenance import FeatureSource
+from sktl._features.features_as_input import source_of
 from sktl._images.samples import Sample
-from sktl._storage.feature_files import FeatureFile, Rows
-from sktl._utils.paths import shown
+from sktl._storage.parquet_files import FEATURES, NAMES, FeatureFile, Rows
+from sktl._targets.target_columns import as_cells, first_shown
+from sktl._targets.target_tables import columns_of
+from sktl._training.json_values import plain
+from sktl._utils.paths import in_utf8, shown
 from sktl._version import __version__
-from sktl._words import shortened, shown_value
-from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
+from sktl._words import shortened, shown_value, type_of
+from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 
 # What files of the same features have in common, as messages name it.
 _COMMON = {
@@ -149,6 +155,95 @@ class Embedding:
             if self.extractor.digest(part.samples) != digest:
                 return f"features of files that have changed, among {_ends(part.names)}"
         return None
+
+
+def embedding_of(X: Any, y: Any, names: Sequence[str] | None, estimator: Any) -> Embedding:
+    """Return the images of a call, and how their features are computed."""
+    template = clone(_checked_estimator(estimator))
+    template._check_parameters()
+    skips = getattr(template, "invalid_images", "raise") == "skip"
+    samples = template._as_samples(X, reset=True, lenient=skips)
+    columns, is_vector = _columns_of(y, len(samples))
+    backbone, device = template._resolve(template._draw_seeds(1)[0])
+    extractor = template._extractor(backbone, device, template.engine, template.precision)
+    layout, wanted = extractor.layout, plain(template.feature_stages)
+    extractor.count_feature_stages(wanted)
+    extractor = replace(extractor, feature_stages=layout.count(wanted))
+    return Embedding(Part(samples, _names_of(samples, names), columns, 0), extractor, is_vector, skips)
+
+
+def _checked_estimator(estimator: Any) -> Any:
+    if estimator is None:
+        return PretrainedImageClassifier()
+    if not isinstance(estimator, PretrainedImageBase):
+        raise InvalidParameterError(
+            f"estimator is {type_of(estimator)}. Pass a PretrainedImageClassifier, PretrainedImageRegressor or "
+            "PretrainedImageEncoder."
+        )
+    return estimator
+
+
+def _names_of(samples: Sequence[Sample], names: Sequence[str] | None) -> list[str]:
+    """Return the names of samples: as passed, or their paths or positions."""
+    if names is None:
+        kinds = [getattr(sample, "sample", sample) for sample in samples]
+        return [in_utf8(kind.name) if hasattr(kind, "path") else str(i) for i, kind in enumerate(kinds)]
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise InvalidInputError(f"names is {type_of(names)}. Pass a list with one name for each image.")
+    found = [in_utf8(str(name)) for name in names]
+    if len(found) != len(samples):
+        raise InvalidInputError(f"X has {len(samples)} images but names has {len(found)}. Pass one for each image.")
+    return found
+
+
+def _columns_of(y: Any, n_samples: int) -> tuple[dict[str, np.ndarray], bool]:
+    """Return labels or numbers as columns with names, and whether `y` is a single column without rows."""
+    if y is None:
+        return {}, False
+    if (given := columns_of(y)) is not None:
+        _check_shape(y.shape, n_samples)
+        names = _checked_names(given)
+        # One by one: an array of the whole frame would turn integers beside floats into floats.
+        cells = [as_cells(y[name], "y") for name in given]
+        return {name: _column(column, name) for name, column in zip(names, cells, strict=True)}, False
+    table = as_cells(y, "y")
+    _check_shape(table.shape, n_samples)
+    if table.ndim == 1:
+        return {"label": _column(table, "label")}, True
+    return {f"label_{i}": _column(column, f"label_{i}") for i, column in enumerate(table.T)}, False
+
+
+def _check_shape(shape: tuple[int, ...], n_samples: int) -> None:
+    if len(shape) not in (1, 2) or shape[0] != n_samples:
+        raise InvalidInputError(
+            f"X has {n_samples} images but y has shape {shape}. Pass one label, or one row, for each image."
+        )
+
+
+def _checked_names(given: Sequence[Any]) -> list[str]:
+    """Return names of columns as they are written, if files can have them."""
+    names = [in_utf8(str(name)) for name in given]
+    if len({*names, NAMES, FEATURES}) < len(names) + 2:
+        raise InvalidInputError(
+            f"The columns of y need different names, other than {NAMES!r} and {FEATURES!r}: {first_shown(names)}."
+        )
+    return names
+
+
+def _column(cells: np.ndarray, name: str) -> np.ndarray:
+    """Return a column in a type that files have."""
+    values = cells.tolist()
+    found = np.array(values) if cells.dtype.kind == "O" else cells
+    is_text = found.dtype.kind == "U" and all(isinstance(value, str) for value in values)
+    # NaN equals no value in a file, so a run with NaN could not be resumed.
+    if not (is_text or found.dtype.kind in "biuf") or (found.dtype.kind == "f" and np.isnan(found).any()):
+        raise InvalidInputError(
+            f"The column {shown(name)} of y must hold texts, numbers or booleans, and no missing values."
+        )
+    if is_text:
+        return np.array([in_utf8(value) for value in values])
+    # Files have no numbers of more than 64 bits, and none in the byte order of other machines.
+    return found.astype(np.float64 if found.dtype.itemsize > 8 else found.dtype.newbyteorder("="), copy=False)
 
 
 def _in_words(key: str, header: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, Rows, first_row, write_rows
+from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, Rows, first_row, write_rows
 from sktl._utils.paths import naming, shown, why_no_file
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 

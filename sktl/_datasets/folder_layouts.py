@@ -12,7 +12,7 @@ from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
 from .dataset_parts import part_of, parts_among
-from .folders import folders_in, has_images, listed
+from .image_files import folders_in, has_images, listed
 
 _IMAGES = {"images", "image", "imgs", "img", "photos", "jpegimages"}
 _NOTES = {

@@ -26,7 +26,7 @@ from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 from .folder_layouts import check_names
-from .folders import listed
+from .image_files import listed
 from .split_columns import SplitColumn, splits_among
 
 KINDS = ("auto", "classes", "labels", "numbers")

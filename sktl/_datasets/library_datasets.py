@@ -15,8 +15,8 @@ from sktl._utils.warnings import warn
 from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
 
-from .folders import listed
-from .stored_targets import are_numbers_of_classes, equal_targets, stored_targets, unlike_items
+from .image_files import listed
+from .library_targets import are_numbers_of_classes, equal_targets, stored_targets, unlike_items
 
 _TABLES = ("pandas.DataFrame", "polars.DataFrame", "pyarrow.Table", "pyarrow.RecordBatch")
 _RANDOM = re.compile("Random|Jitter|Augment|AugMix|MixUp|CutMix|Erasing|Elastic|Noise|Dropout")

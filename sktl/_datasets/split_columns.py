@@ -9,7 +9,7 @@ from typing import Self
 from sktl._utils.paths import shown
 
 from .dataset_parts import part_in, words_of
-from .folders import listed
+from .image_files import listed
 
 _SPLITS = {"split", "splits", "fold", "folds", "kfold", "partition"}
 # Words of names that may also be names of labels, such as "fold" for paper and "split" for wood.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.streams import open_streams
+from sktl._utils.standard_streams import open_streams
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 
@@ -25,7 +25,8 @@ from .export_arguments import (
     notes,
 )
 from .export_documents import check_describable, document_of, kind_of
-from .files import Target
+from .export_paths import Target
+from .export_report import ExportReport
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import check_size, to_onnx, with_half_weights
@@ -33,7 +34,6 @@ from .output_differences import Comparison, drop_of
 from .paired_outputs import Answers, GivenImage, PixelBatches, answers_of_estimator, answers_of_run
 from .quantization import Quantized, quantize
 from .reference_images import reference_pixels
-from .report import ExportReport
 from .verification import check_document, check_drop, check_rounding, check_variance
 
 # Enough to order layers by the harm that they do.

@@ -19,7 +19,7 @@ from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, TypicalityError
 from sktl.runtime.document import PRECISIONS
 
-from .files import FORMATS, Target, check_package
+from .export_paths import FORMATS, Target, check_package
 from .paired_outputs import DRAWINGS, GivenImage
 from .reference_images import default_samples
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from sktl._estimators.summary import facts_of
 from sktl._hub.model_card import limits_of
-from sktl._targets.target_columns import shown
 from sktl._utils.paths import is_utf8
 from sktl._version import library_versions, version_of
-from sktl._words import type_of
+from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError
-from sktl.runtime.document import N_REFERENCES, DocumentError, ModelDocument, References
+from sktl.runtime.document import N_REFERENCES, ExportedDocumentError, ModelDocument, References
 
 _OF_THE_MACHINE = "Device"
 
@@ -40,7 +39,7 @@ def check_describable(estimator: Any, precision: str, packages: Sequence[str]) -
     outputs = np.full((N_REFERENCES, n_outputs), -np.pi * 1e-100)  # as long as any number is in JSON
     try:
         document_of(estimator, precision, packages, pixels, outputs).to_json()
-    except DocumentError as fault:
+    except ExportedDocumentError as fault:
         raise InvalidParameterError(
             f"estimator cannot be exported: {fault}. Fit with fewer or shorter names, and with labels that are "
             "strings, numbers or booleans."
@@ -99,11 +98,11 @@ def _names(estimator: Any, kind: str) -> tuple[Any, ...] | None:
 def _label(label: Any) -> Any:
     if not isinstance(label, str | int | float) or label != label:
         raise InvalidParameterError(
-            f"{shown(label)} in classes_ is {type_of(label)}, which cannot be exported. Fit with labels that "
+            f"{shown_value(label)} in classes_ is {type_of(label)}, which cannot be exported. Fit with labels that "
             "are strings, numbers or booleans."
         )
     if isinstance(label, str) and not is_utf8(label):
         raise InvalidParameterError(
-            f"{shown(label)} in classes_ is not Unicode text, which cannot be exported. Fit with other labels."
+            f"{shown_value(label)} in classes_ is not Unicode text, which cannot be exported. Fit with other labels."
         )
     return label

@@ -1,4 +1,4 @@
-"""The outputs of an estimator and of its exported model for the same images, and how much they differ."""
+"""The outputs of an estimator and of its exported model for the same images."""
 
 from __future__ import annotations
 

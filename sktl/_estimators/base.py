@@ -21,9 +21,9 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_features import ImageFeatures
-from sktl._images.image_containers import EMPTY, check_image_shape, is_flattened
+from sktl._images.format_readers import READERS
 from sktl._images.image_reader import ImageReader
-from sktl._images.readers import READERS
+from sktl._images.input_containers import EMPTY, check_image_shape, is_flattened
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
@@ -48,7 +48,7 @@ from .saving import to_document
 from .summary import SummaryTable, caption_of, facts_of
 
 if TYPE_CHECKING:
-    from sktl._deployment.report import ExportReport
+    from sktl._deployment.export_report import ExportReport
 
 
 class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -13,7 +13,7 @@ from sktl._features.checking_pass import find_failures
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_features import ImageFeatures
 from sktl._fine_tuning.training_phases import Images
-from sktl._targets.split import Labelled
+from sktl._targets.labelled_samples import Labelled
 from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
 from sktl._utils.warnings import warn

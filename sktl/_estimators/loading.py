@@ -1,25 +1,42 @@
-"""`load`: turn a file that `save` wrote back into a fitted estimator."""
+"""`load`: turn a file that `save` wrote back into a fitted estimator, with every length, shape and type checked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
-from sktl._backbones.resolve_backbone import Weights, is_path
-from sktl._storage.model_file import DocumentError, ModelFile, PathOrFile, open_model
+from sktl._backbones.backbone import Backbone, state_shapes, tensors_digest
+from sktl._backbones.cut import Cut
+from sktl._backbones.resolve_backbone import Weights, is_path, rebuilt_backbone, resolve_backbone
+from sktl._backbones.taps import TappedCut
+from sktl._fine_tuning.train_tail import restored_tail
+from sktl._head.train_head import restored_head
+from sktl._images.preprocessing import Preprocessing
+from sktl._storage.model_file import NETWORK, ModelFile, PathOrFile, SavedDocumentError, Tensors, damaged, open_model
 from sktl._training.json_values import decode
+from sktl._training.net_callbacks import kept_start
+from sktl._training.recipe import TailRecipe
+from sktl._typicality.typicality import Typicality, most_references
 from sktl._utils.devices import resolve_device
 from sktl._utils.settings_isolation import isolated
-from sktl._words import shown_value
-from sktl.exceptions import WeightsError
+from sktl._version import library_versions
+from sktl._words import one_line, shown_value
+from sktl.exceptions import BackboneError, InvalidParameterError, ModelFileError, WeightsError
 
+from . import document_values as values
 from .classifier import PretrainedImageClassifier
 from .encoder import PretrainedImageEncoder
+from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
 from .regressor import PretrainedImageRegressor
-from .restoring import restore
-from .saving import OF_THE_MACHINE
+from .saving import BIAS, OF_THE_MACHINE, PROBE, TRAINED, TYPICALITY, WEIGHT, check_layer_size, probe
 
+# Larger than differences between machines, smaller than differences between networks.
+_PROBE_TOLERANCE = 1e-3
+_MOST_FEATURES = 2**24  # more than any network has; a stream could otherwise claim any number
+_LONGEST_VERSIONS = 400
 _ESTIMATORS = {
     cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageRegressor, PretrainedImageEncoder)
 }
@@ -89,12 +106,12 @@ def load(
         kind = _ESTIMATORS[file.document["estimator"]]
         parameters = {name: decode(value) for name, value in file.document["parameters"].items()}
         if forbidden := parameters.keys() & OF_THE_MACHINE:
-            raise DocumentError(f"it sets {', '.join(sorted(forbidden))}")
+            raise SavedDocumentError(f"it sets {', '.join(sorted(forbidden))}")
         estimator = kind(**_with_weights(parameters, weights, file), device=device)
         estimator._check_parameters()
         with estimator._draft() as draft:
             draft.device_ = found
-            restore(draft, file)
+            _restore(draft, file)
     return estimator
 
 
@@ -114,3 +131,210 @@ def _with_weights(parameters: dict[str, Any], weights: Weights, file: ModelFile)
             "it, pass its path as `weights`, or save the model with include_backbone=True."
         )
     return parameters | {"weights": weights}
+
+
+def _restore(estimator: Any, file: ModelFile) -> None:
+    """Set the fitted attributes of an estimator, whose parameters are set, from a file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, or its network is unavailable on this machine.
+    """
+    document = file.document
+    described = document["backbone"]
+    complete, weights = described["complete"], values.name_of(described["weights"], "name of weights")
+    preprocessing = values.preprocessing_of(described["preprocessing"])
+    backbone = _bare_backbone(estimator, described, preprocessing)
+    if not complete and backbone.preprocessing != preprocessing:
+        raise ModelFileError(
+            f"The file was saved without the network, and backbone={backbone.name!r} prepares images differently "
+            f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
+        )
+    shapes = backbone.shapes() if complete else state_shapes(backbone.build())
+    expected = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
+    n_own = file.shape(PROBE)[-1]
+    expected[PROBE] = ((1, n_own), torch.float32)
+    _restore_features(estimator, document.get("features"), n_own)
+    n_features = sum(size for _, size in estimator._features.groups)
+    if trained := values.outputs_of(document):
+        n_outputs = values.count_outputs(trained)
+        check_layer_size(n_outputs, n_features)
+        expected |= {WEIGHT: ((n_outputs, n_features), torch.float64), BIAS: ((n_outputs,), torch.float64)}
+        expected |= _typicality_shapes(file, n_own, 0 if "numbers" in trained else n_outputs)
+    tensors = file.read(expected)
+    network = backbone.build()
+    if not complete and tensors_digest(network) != described["sha256"]:
+        raise ModelFileError(
+            f"The file was saved without the network, and the weights {shown_value(weights)} of backbone="
+            f"{backbone.name!r} on this machine differ from the weights that it was trained with. Save it with "
+            "include_backbone=True, or install the same weights."
+        )
+    network.load_state_dict({name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
+    if complete:
+        backbone = rebuilt_backbone(backbone, weights, preprocessing, estimator.image_size, network)
+    _check_probe(probe(network, preprocessing), file, tensors[PROBE])
+    estimator.backbone_ = backbone
+    estimator.engine_ = values.name_of(document["engine"], "engine", ("torch", "openvino"))
+    # Files in float32 do not name their precision.
+    estimator.precision_ = values.name_of(document.get("precision", "float32"), "precision", ("float32", "bfloat16"))
+    _restore_columns(estimator, document["flattened"])
+    if trained:
+        _restore_training(estimator, trained[TRAINED], network, tensors)
+        _restore_outputs(estimator, trained)
+        _check_loss(estimator, trained)
+        estimator._typicality = _restored_typicality(tensors)
+
+
+def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: Preprocessing) -> Backbone:
+    """Return the backbone of this machine, with its weights, or with any weights if the file contains them."""
+    name, image_size = described["name"], described["image_size"]
+    if not isinstance(name, str) or name != estimator.backbone:
+        raise SavedDocumentError("the backbone differs from the parameter backbone")
+    n_stages = "all" if (first := described.get("n_stages")) is None else first
+    if n_stages != "all" and (type(n_stages) is not int or n_stages < 1):
+        raise SavedDocumentError("the number of its stages is invalid")
+    if not described["complete"]:
+        return _first(resolve_backbone(name, estimator.weights, image_size, described["seed"]), n_stages)
+    height, width = preprocessing.crop
+    if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
+        raise SavedDocumentError("the image size differs from the preprocessing")
+    size = image_size or (height if height == width else None)
+    return _first(resolve_backbone(name, None, size, 0), n_stages)
+
+
+def _first(backbone: Backbone, n_stages: int | str) -> Backbone:
+    """Return the first stages of a network, which may have other stages here than where the file was saved."""
+    try:
+        return backbone.first(n_stages)
+    except (BackboneError, InvalidParameterError) as error:
+        raise ModelFileError(str(other_blocks(backbone))) from error
+
+
+def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -> None:
+    """Raise `ModelFileError` if the network computes other features here, which would silently change predictions."""
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    if difference <= _PROBE_TOLERANCE:
+        return
+    here = library_versions()
+    others = [f"{name} {number}" for name, number in file.document["versions"].items() if here.get(name) != number]
+    if not others:
+        raise damaged(file.name, "its network does not compute the recorded features")
+    raise ModelFileError(
+        f"The network of {file.name} computes other features here than where it was saved, by "
+        f"{difference:.1e} of the largest. Install the versions it was saved with: "
+        f"{one_line(', '.join(others), _LONGEST_VERSIONS)}."
+    )
+
+
+def _restore_columns(estimator: Any, flattened: Mapping[str, Any]) -> None:
+    n_features, names = values.columns_of(flattened)
+    # Earlier versions did not set it for images that are not flattened.
+    estimator.n_features_in_ = 1 if n_features is None else n_features
+    if names is not None:
+        estimator.feature_names_in_ = names
+
+
+def _restore_features(estimator: Any, described: Mapping[str, Any] | None, n_features: int) -> None:
+    """Restore the features of an estimator; files of versions before `feature_stages` do not describe them."""
+    stages, groups = (1, [("", n_features)]) if described is None else (described["stages"], described["groups"])
+    if type(stages) is not int or stages < 1 or not all(_is_group(*group) for group in groups):
+        raise SavedDocumentError("the description of its features is invalid")
+    if groups[0][1] != n_features or sum(size for _, size in groups) >= _MOST_FEATURES:
+        raise SavedDocumentError("its features do not match its network")
+    estimator.feature_stages_ = stages
+    estimator._features = PretrainedFeatures(stages, tuple((module, size) for module, size in groups))
+
+
+def _is_group(module: Any, size: Any) -> bool:
+    return isinstance(module, str) and type(size) is int and size > 0
+
+
+def _typicality_shapes(
+    file: ModelFile, n_features: int, n_columns: int
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return the shapes of the references of typicality; estimators with trained stages and old files have none."""
+    if not (names := file.names(TYPICALITY)):
+        return {}
+    (n_references,) = file.shape(f"{TYPICALITY}folds")
+    widths = {"directions": n_features, "memberships": n_columns}
+    if "textures" in names:
+        _, widths["textures"] = file.shape(f"{TYPICALITY}textures")
+    if n_references > most_references(sum(widths.values())) or sum(widths.values()) > 2 * _MOST_FEATURES:
+        raise SavedDocumentError("its references of typicality are too many")
+    types = {"memberships": torch.uint8}
+    expected = {name: ((n_references, width), types.get(name, torch.int8)) for name, width in widths.items()}
+    return {TYPICALITY + name: kind for name, kind in (expected | {"folds": ((n_references,), torch.uint8)}).items()}
+
+
+def _restored_typicality(tensors: Tensors) -> Typicality | None:
+    arrays = {name: t.numpy() for name, t in tensors.items() if name.startswith(TYPICALITY)}
+    if not arrays:
+        return None
+    named = {name.removeprefix(TYPICALITY): array for name, array in arrays.items()}
+    without = {"textures": np.empty((len(named["folds"]), 0), np.int8)}  # saved before textures were compared
+    found = Typicality(**without | named)
+    if not found.is_valid:
+        raise SavedDocumentError("its references of typicality are invalid")
+    return found
+
+
+def _restore_outputs(estimator: Any, trained: Mapping[str, Any]) -> None:
+    if ("numbers" in trained) != hasattr(estimator, "loss"):
+        raise SavedDocumentError("its outputs do not belong to this estimator")
+    if "numbers" in trained:
+        estimator.n_outputs_ = trained["numbers"]["n_outputs"]
+        estimator._is_vector = trained["numbers"]["is_vector"]
+        if (names := trained["numbers"].get("names")) is not None:
+            estimator.output_names_ = values.names_of(names, estimator.n_outputs_)
+        return
+    described = trained["classes"]
+    estimator.classes_, estimator.class_count_ = values.classes_of(described), values.counts_of(described)
+    estimator.multilabel_ = described["multilabel"]
+    if estimator.multilabel_:  # earlier versions had the numbers of columns as integers, which scorers take for classes
+        estimator.classes_ = estimator.classes_.astype(object)
+
+
+def _check_loss(estimator: Any, trained: Mapping[str, Any]) -> None:
+    """Raise `SavedDocumentError` if the recipe trains other outputs. Parameters may have changed since the fit."""
+    if "numbers" in trained:
+        losses = {"squared_error", "huber"}
+    else:
+        losses = {"binary_cross_entropy" if estimator.multilabel_ else "cross_entropy"}
+    if estimator.recipe_.loss not in losses:
+        raise SavedDocumentError("its loss does not belong to its outputs")
+
+
+def _restore_training(estimator: Any, described: Mapping[str, Any], network: torch.nn.Module, tensors: Tensors) -> None:
+    recipe, history = values.recipe_of(described), values.history_of(described)
+    if not all(bool(tensors[name].isfinite().all()) for name in (WEIGHT, BIAS)):
+        raise SavedDocumentError("its output layer is not finite")
+    if isinstance(recipe, TailRecipe):
+        cut = _cut(estimator, recipe)
+        cut.network.load_state_dict(network.state_dict())
+        net = restored_tail(cut, estimator.backbone_.preprocessing, tensors[WEIGHT], tensors[BIAS], recipe)
+        if not kept_start(history):
+            digest, pretrained = tensors_digest(cut.network), estimator._features
+            estimator._features = TunedFeatures(cut, recipe.n_trainable, digest, pretrained.n_stages, pretrained.groups)
+    else:
+        net = restored_head(tensors[WEIGHT], tensors[BIAS], recipe)
+    net.history_ = history
+    estimator.net_, estimator.recipe_, estimator.n_iter_ = net, recipe, values.n_iter_of(described)
+    estimator.invalid_images_ = values.failures_of(described)
+    if selection := values.selection_of(described):
+        estimator.selection_ = selection
+
+
+def _cut(estimator: Any, recipe: TailRecipe) -> Cut:
+    """Return the network, cut in front of the trained stages, with the features that the file describes."""
+    features = estimator._features
+    if not recipe.feature_stages == features.n_stages <= recipe.n_trainable:
+        raise SavedDocumentError("the recipe does not match its features")
+    backbone = estimator.backbone_
+    try:
+        cut = backbone.cut(recipe.n_trainable, features.n_stages)
+    except BackboneError as error:
+        raise ModelFileError(str(other_blocks(backbone))) from error
+    if isinstance(cut, TappedCut) and cut.groups != features.groups:
+        raise ModelFileError(str(other_blocks(backbone)))
+    return cut

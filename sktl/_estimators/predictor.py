@@ -19,16 +19,16 @@ from torch import nn
 from sktl._backbones.backbone import Backbone, tensors_digest
 from sktl._backbones.taps import StageLayout
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.features_from_files import check_images, contiguous
+from sktl._features.features_as_input import check_images, contiguous
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
-from sktl._fine_tuning.image_batches import check_change
+from sktl._fine_tuning.tail_batches import check_change
 from sktl._fine_tuning.training_phases import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._images.problems import as_argument
 from sktl._images.samples import Sample
 from sktl._targets.base_targets import Targets
-from sktl._targets.split import Labelled, Split, hold_out
+from sktl._targets.labelled_samples import Labelled, Split, hold_out
 from sktl._training.callback_checks import check_scores
 from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start

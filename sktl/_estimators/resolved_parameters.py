@@ -14,7 +14,7 @@ from sktl._backbones.taps import StageLayout
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, joined, refine
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.base_targets import Targets
-from sktl._targets.split import Labelled
+from sktl._targets.labelled_samples import Labelled
 from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
 from sktl._training.learning_rates import evenness, stable_lr

@@ -11,12 +11,11 @@ from sktl._backbones.backbone import tensors_digest
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._images.preprocessing import MOST_PIXELS, Preprocessing
 from sktl._storage.model_file import NETWORK, Tensors
-from sktl._targets.target_columns import shown
 from sktl._training.json_values import encode, plain
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
 from sktl._version import library_versions
-from sktl._words import type_of
+from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, WeightsNotFoundError
 
 TRAINED = "training"
@@ -53,7 +52,7 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
     document = {
         "estimator": type(estimator).__name__,
         "versions": library_versions(),
-        "parameters": {name: encode(value, f"{name}={shown(value)}") for name, value in parameters.items()},
+        "parameters": {name: encode(value, f"{name}={shown_value(value)}") for name, value in parameters.items()},
         "engine": estimator.engine_,
         "flattened": _encode_flattened(estimator),
     }
@@ -152,7 +151,7 @@ def _encode_outputs(estimator: Any) -> dict[str, Any]:
 def _encode_label(label: Any) -> Any:
     if not isinstance(label, str | int | float) or label != label:
         raise InvalidParameterError(
-            f"{shown(label)} in classes_ is {type_of(label)}, which cannot be saved. Fit with columns of y "
+            f"{shown_value(label)} in classes_ is {type_of(label)}, which cannot be saved. Fit with columns of y "
             "that are named by strings, or pickle the estimator."
         )
     return encode(_text(label, "a label of classes_"), "a label of classes_")
@@ -160,7 +159,7 @@ def _encode_label(label: Any) -> Any:
 
 def _text(value: Any, what: str) -> Any:
     if not is_text(value):
-        raise InvalidParameterError(f"{shown(value)} is {what}, but not valid Unicode. Rename it, and fit again.")
+        raise InvalidParameterError(f"{shown_value(value)} is {what}, but not valid Unicode. Rename it, and fit again.")
     return value
 
 

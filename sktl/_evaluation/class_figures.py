@@ -12,7 +12,7 @@ import numpy as np
 from .calibration import Calibration, Coverage
 from .comparisons import ClassComparison
 from .confidence_intervals import Rate
-from .groups import GroupFigure, Groups
+from .group_figures import GroupFigure, Groups
 
 # The lowest probability in the logarithm of the log loss, as in scikit-learn: a single 0 would make it infinite.
 _LOWEST = float(np.finfo(np.float64).eps)

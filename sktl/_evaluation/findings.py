@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sktl._targets.target_columns import first_shown, shown
+from sktl._targets.target_columns import first_shown
 from sktl._utils.similar_names import resemblances
+from sktl._words import shown_value
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures
-from .groups import Groups
+from .group_figures import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
 from .sentences import percent, short
@@ -130,7 +131,7 @@ def about_labels(figures: LabelFigures) -> list[Finding]:
 
 def _about_counts(counts: Sequence[tuple[str, int]], one: str, several: str) -> list[Finding]:
     absent = [name for name, n in counts if not n]
-    few = [f"{shown(short(name))} ({n})" for name, n in counts if 0 < n < _FEW_IMAGES]
+    few = [f"{shown_value(short(name))} ({n})" for name, n in counts if 0 < n < _FEW_IMAGES]
     findings = []
     if absent:
         message = (

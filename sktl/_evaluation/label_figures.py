@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_curve
 from .calibration import Calibration, threshold_between
 from .comparisons import LabelComparison
 from .confidence_intervals import Rate
-from .groups import GroupFigure, Groups
+from .group_figures import GroupFigure, Groups
 from .metrics import LabelMetrics
 
 

@@ -23,7 +23,7 @@ from sktl.exceptions import ImageFailure, InvalidInputError
 from .class_figures import ClassFigures
 from .comparisons import LabelComparison, NumberComparison
 from .evaluated_images import predict_usable
-from .groups import Groups
+from .group_figures import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
 from .predicted_values import class_answers, label_answers

@@ -11,7 +11,7 @@ import numpy as np
 
 from .comparisons import NumberComparison
 from .confidence_intervals import Mean, unit_of
-from .groups import GroupFigure, Groups
+from .group_figures import GroupFigure, Groups
 from .metrics import NumberMetrics
 
 _SHARES = (0.5, 0.9, 1.0)

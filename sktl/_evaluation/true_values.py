@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells, shown
+from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells
 from sktl._targets.target_tables import Table
 from sktl._utils.similar_names import resemblances
+from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
 # Columns with missing values that messages name.
@@ -102,7 +103,7 @@ def missing_counts(missing: np.ndarray, names: Sequence[str]) -> str:
     """Return the columns with the most missing values, and the number of these values, as text."""
     counts = missing.sum(axis=0)
     columns = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
-    listed = [f"{shown(names[k])} ({counts[k]:,})" for k in columns[:_LISTED]]
+    listed = [f"{shown_value(names[k])} ({counts[k]:,})" for k in columns[:_LISTED]]
     return ", ".join([*listed, *([f"and {len(columns) - _LISTED} more"] if len(columns) > _LISTED else [])])
 
 

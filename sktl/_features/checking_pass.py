@@ -24,10 +24,10 @@ from sktl._words import shown_value
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
 from .cluster_pass import SMALLEST_BLOCK, SpreadPass, is_ready
-from .prefetch import Decoder
+from .decoding_ahead import Decoder
 from .reading_ahead import in_tasks, known_keys, read_ahead
 from .sample_windows import Window
-from .worker_blocks import Answer, Recorder, check_versions, versions
+from .worker_tasks import Answer, Recorder, check_versions, versions
 
 _DECODED = APART + "decoded"
 _PREPROCESSING = Preprocessing(256, (224, 224))

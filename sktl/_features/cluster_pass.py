@@ -27,7 +27,7 @@ from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ClusterWarning, ImageFailure
 
 from .reading_ahead import remember_contents
-from .worker_blocks import Answer, BlockTask, RowFunction, RowsTask, portable, size_of
+from .worker_tasks import Answer, BlockTask, RowFunction, RowsTask, portable, size_of
 
 # A lost block costs little. Blocks become smaller toward the end, so that the workers finish at about the same time.
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64

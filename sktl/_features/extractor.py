@@ -29,12 +29,12 @@ from sktl.exceptions import BackboneWarning, ImageFailure, InvalidImageError, In
 
 from . import engines
 from .cluster_pass import attempted
+from .decoding_ahead import Decoder
 from .engines import FrozenPart
 from .feature_rows import COPIED_BYTES, Kept, Rows, rows_per_block
-from .features_from_files import check_images, layout_of, stored_rows
+from .features_as_input import check_images, layout_of, stored_rows
 from .frozen_trunk import EngineFacts
 from .image_features import ImageFeatures
-from .prefetch import Decoder
 from .reading_ahead import contents_digest, known_keys, read_ahead, read_keys
 from .shared_pass import Pass
 from .uncached_images import RowSpace, Wanted

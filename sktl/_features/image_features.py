@@ -11,14 +11,14 @@ from typing import Any, overload
 
 import numpy as np
 
-from sktl._storage.feature_files import PROGRESS, SUFFIX, FeatureFile, has_changed
+from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, has_changed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .feature_provenance import ANSWER_TOLERANCE, FeatureSource
 from .feature_rows import COPIED_BYTES, rows_per_block
-from .feature_source import ANSWER_TOLERANCE, FeatureSource
 
 # Entries of headers that the parts of a set have in common, because a run resumes only if they are equal.
 _COMMON = {

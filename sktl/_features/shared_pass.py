@@ -20,8 +20,8 @@ from sktl._images.decoding import ImageProblem
 from sktl._storage.cache import Cache
 from sktl._storage.value_store import new_owner
 
+from .decoding_ahead import Decoder
 from .engines import Engine
-from .prefetch import Decoder
 
 # Maximum number of images that are being decoded or computed, or wait for this: a number per thread, which keeps
 # threads busy while the calling thread writes rows, plus some chunks, so that full chunks can be formed meanwhile. The

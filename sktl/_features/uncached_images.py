@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from sktl._storage.cache import Cache
 
+from .decoding_ahead import Decoder
 from .engines import Engine
 from .feature_rows import Rows
-from .prefetch import Decoder
 from .sample_windows import Windows, size_of
 
 

@@ -14,7 +14,7 @@ from sktl._head.penalty_selection import excess
 from sktl._head.train_head import output_values
 from sktl._images.augmentation import Change
 from sktl._targets.base_targets import Targets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.losses import make_loss
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run

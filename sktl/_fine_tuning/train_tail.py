@@ -23,7 +23,7 @@ from torch import nn
 from sktl._backbones.cut import Cut
 from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.split import Split
+from sktl._targets.labelled_samples import Split
 from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import History, kept_start
 from sktl._training.optimizers import PairedOptimizer, shares
@@ -40,7 +40,7 @@ from sktl._utils.warnings import warn
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 from .fast_gradients import FastGradients
-from .image_batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from .tail_batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 
 _MICRO_BATCH = 8
 _MICRO_BATCH_OF_PIXELS = 4  # smaller, because more layers have to store activations for the gradients

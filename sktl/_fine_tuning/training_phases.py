@@ -26,7 +26,7 @@ from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head
 from sktl._images.augmentation import Change, View
 from sktl._images.samples import Sample
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.checkpoints import Checkpoint
 from sktl._training.json_values import encode
 from sktl._training.net_callbacks import History, count_epochs
@@ -38,7 +38,7 @@ from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
-from .image_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
+from .tail_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
 from .train_tail import Start, Workers, keeps_start, train_tail
 
 Images: TypeAlias = Labelled[Sequence[Sample]]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from sktl._targets.split import Labelled
+from sktl._targets.labelled_samples import Labelled
 from sktl._training.scoring_net import LabelledDataset
 from sktl._utils.random import Stream, generator
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sktl._targets.folds import Folds
-from sktl._targets.split import Labelled
+from sktl._targets.labelled_samples import Labelled
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
 from sktl._training.recipe import Recipe

@@ -19,8 +19,8 @@ import torch
 
 from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
+from sktl._targets.labelled_samples import Labelled
 from sktl._targets.sample_groups import with_copies_together
-from sktl._targets.split import Labelled
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
 from sktl._utils.threads import single_threaded_pool

@@ -68,7 +68,7 @@ def principal_coordinates(
 
     def compute() -> list[Coordinates]:
         products = _products(features, weights, block_sizes, shrinkage, pool)
-        return [*pool.map(partial(_main_axes, n_axes), products)]
+        return [*pool.map(partial(_main_coordinates, n_axes), products)]
 
     return memo.get(features, weights, (n_axes, block_sizes, shrinkage), compute)
 
@@ -142,7 +142,7 @@ def _scaled(features: np.ndarray, standardization: Standardization, rows: slice)
     return standardized(np.ascontiguousarray(features[rows]), standardization, torch.float32)
 
 
-def _main_axes(n_axes: int, products: torch.Tensor) -> Coordinates:
+def _main_coordinates(n_axes: int, products: torch.Tensor) -> Coordinates:
     """Return coordinates of samples along at most `n_axes` axes, from their inner products.
 
     For many samples, uses randomized subspace iteration (N. Halko, P. Martinsson and J. Tropp, SIAM Review 53, 2011).

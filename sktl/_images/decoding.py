@@ -15,14 +15,14 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 
 from sktl._utils.locks import fork_safe_lock
 
-from .advice import FILE, Words
-from .advice import PIL as PIL_WORDS
-from .opening import open_image, why_refused
+from .format_readers import READERS, Reader, key_of, reader_name
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
+from .pillow_opening import open_image, why_refused
+from .pixel_advice import FILE, Words
+from .pixel_advice import PIL as PIL_WORDS
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_memory, check_size
-from .readers import READERS, Reader, key_of, reader_name
 from .tiff_tags import why_no_picture
 from .unreadable_formats import why_undecodable
 

@@ -15,7 +15,7 @@ import numpy as np
 from sktl._words import one_line
 
 from .bit_depths import in_8_bits, looked_up
-from .dicom_frames import check_encapsulated, check_inflated, check_segments, decoders_of
+from .dicom_compression import check_encapsulated, check_inflated, check_segments, decoders_of
 from .problems import ImageProblem, check_size
 
 _DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

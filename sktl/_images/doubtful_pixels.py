@@ -9,7 +9,7 @@ import numpy as np
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning
 
-from .advice import ROUNDING, Words
+from .pixel_advice import ROUNDING, Words
 
 # A few images may well be dark, or transparent.
 _FEWEST_ALIKE = 8

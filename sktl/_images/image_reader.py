@@ -10,9 +10,9 @@ from PIL import Image
 from sktl._words import LONGEST_REASON, error_words, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
-from .image_containers import is_array
+from .format_readers import READERS
+from .input_containers import is_array
 from .problems import ImageProblem
-from .readers import READERS
 
 ImageReader: TypeAlias = str | Callable[[Any], Any]
 

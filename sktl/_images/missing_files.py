@@ -11,7 +11,7 @@ from typing import Literal
 
 from sktl._words import NO_BARE_FILE
 
-from .readers import IMAGE_SUFFIXES, READERS
+from .format_readers import IMAGE_SUFFIXES, READERS
 
 # Suffixes that are tried, usual ones first. Few, because a request to a network drive takes long.
 _SUFFIXES = (".jpg", ".png", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".JPG", ".PNG", ".JPEG")

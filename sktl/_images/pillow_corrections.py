@@ -6,12 +6,11 @@ Pillow's plugins return numbers and a mode. If a file contains more information 
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 from PIL import Image, ImagePalette
 
-from .opening import open_image
+from .pillow_opening import open_image
+from .tiff_tags import Tag
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Text chunks of PNG files that may contain the orientation, which Pillow reads.
@@ -28,24 +27,6 @@ _LONGEST_HEADER = 1 << 16
 # In their fourth byte, many programs write zeros that are not meant as transparency.
 _BITMAPS = ("BMP", "CUR", "DIB", "ICO")
 _CORRECTED_BY_HEADER = ("PNG", "JPEG2000", "TGA", "SUN", "PSD")
-
-
-class _Tag(IntEnum):
-    """Tags of TIFF files."""
-
-    NEW_SUBFILE_TYPE = 254
-    BITS = 258
-    COMPRESSION = 259
-    PHOTOMETRIC = 262
-    STRIP_BYTES = 279
-    PLANAR = 284
-    COLOR_MAP = 320
-    TILE_BYTES = 325
-    SUB_IFDS = 330
-    EXTRA = 338
-    SAMPLE_FORMAT = 339
-    SUBSAMPLING = 530
-    DNG_VERSION = 50706
 
 
 def without_texts(content: bytes) -> bytes:
@@ -92,18 +73,18 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
             "is a camera's RAW file, or another file of which Pillow reads a small preview; develop it with rawpy and "
             "pass arrays, or convert it to JPEG"
         )
-    bits, signed = max(tags.get(_Tag.BITS, (1,))), _SIGNED in tags.get(_Tag.SAMPLE_FORMAT, (1,))
+    bits, signed = max(tags.get(Tag.BITS, (1,))), _SIGNED in tags.get(Tag.SAMPLE_FORMAT, (1,))
     if image.mode == "I" or signed:
         kind = f"signed {bits}-bit integer" if signed else f"{bits}-bit integer"
         return f"has {kind} pixels, whose white is unknown; convert it to uint8 or to [0, 1]"
     by_libtiff = getattr(image, "use_load_libtiff", False)
-    apart = tags.get(_Tag.PLANAR) == _SEPARATE and len(image.getbands()) > 1
-    untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and _Tag.EXTRA not in tags)
+    apart = tags.get(Tag.PLANAR) == _SEPARATE and len(image.getbands()) > 1
+    untold = image.mode in ("LA", "La", "PA") or (image.mode == "RGBA" and Tag.EXTRA not in tags)
     if apart and (untold if by_libtiff else bits > 8):
         return "has colors in separate planes, which Pillow misreads; read it with tifffile, or convert it to PNG"
-    if not by_libtiff and tags.get(_Tag.PHOTOMETRIC) == _YCBCR and tuple(tags.get(_Tag.SUBSAMPLING, (2, 2))) != (1, 1):
+    if not by_libtiff and tags.get(Tag.PHOTOMETRIC) == _YCBCR and tuple(tags.get(Tag.SUBSAMPLING, (2, 2))) != (1, 1):
         n_bytes = image.width * image.height * len(image.getbands())
-        if sum(tags.get(_Tag.STRIP_BYTES) or tags.get(_Tag.TILE_BYTES) or ()) < n_bytes:
+        if sum(tags.get(Tag.STRIP_BYTES) or tags.get(Tag.TILE_BYTES) or ()) < n_bytes:
             return "has subsampled colors without compression, which Pillow misreads; convert it to PNG"
     return None
 
@@ -111,10 +92,10 @@ def _why_tiff_is_misread(image: Image.Image) -> str | None:
 def _is_preview(image: Image.Image) -> bool:
     """Return True if the first image of a TIFF file is marked as a reduced version of another image in the file."""
     tags = image.tag_v2  # type: ignore[attr-defined]
-    if _Tag.DNG_VERSION in tags or _header(image)[8:10] == b"CR":
+    if Tag.DNG_VERSION in tags or _header(image)[8:10] == b"CR":
         return True
-    has_others = _Tag.SUB_IFDS in tags or getattr(image, "is_animated", False)
-    kind = tags.get(_Tag.NEW_SUBFILE_TYPE, 0)
+    has_others = Tag.SUB_IFDS in tags or getattr(image, "is_animated", False)
+    kind = tags.get(Tag.NEW_SUBFILE_TYPE, 0)
     return image.tell() == 0 and has_others and isinstance(kind, int) and kind & 1 == 1
 
 
@@ -217,20 +198,20 @@ def _corrected_tiff(image: Image.Image) -> Image.Image:
     tags = image.tag_v2  # type: ignore[attr-defined]
     # The tag is required. Without it, the smallest number is black, except in faxes, where it is white. libtiff does
     # the same.
-    default = _WHITE_IS_ZERO if tags.get(_Tag.COMPRESSION, 1) in _FAXES else _BLACK_IS_ZERO
-    photometric = tags.get(_Tag.PHOTOMETRIC, default)
+    default = _WHITE_IS_ZERO if tags.get(Tag.COMPRESSION, 1) in _FAXES else _BLACK_IS_ZERO
+    photometric = tags.get(Tag.PHOTOMETRIC, default)
     if image.mode in ("1", "L"):  # Pillow assumes that zero is white if the tag is missing
-        misread = _Tag.PHOTOMETRIC not in tags and photometric == _BLACK_IS_ZERO
+        misread = Tag.PHOTOMETRIC not in tags and photometric == _BLACK_IS_ZERO
         return _with_info(image.convert("L").point(_INVERTED), image) if misread else image
     if image.mode in ("I;16", "I;16B", "F"):
-        white = 1 if image.mode == "F" else 2 ** max(tags.get(_Tag.BITS, (16,))) - 1
+        white = 1 if image.mode == "F" else 2 ** max(tags.get(Tag.BITS, (16,))) - 1
         if photometric == _WHITE_IS_ZERO or white == 4095:
             return _with_info(_rescaled(np.asarray(image), white, photometric == _WHITE_IS_ZERO), image)
     if (
-        image.mode in ("P", "PA") and max(tags.get(_Tag.COLOR_MAP, (256,))) < 256
+        image.mode in ("P", "PA") and max(tags.get(Tag.COLOR_MAP, (256,))) < 256
     ):  # a palette of 8 bits, as libtiff assumes
         image = image.copy()
-        image.palette = ImagePalette.raw("RGB;L", bytes(tags[_Tag.COLOR_MAP]))
+        image.palette = ImagePalette.raw("RGB;L", bytes(tags[Tag.COLOR_MAP]))
         image.load()
     return image
 

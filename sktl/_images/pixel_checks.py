@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .advice import NUMPY, Numbers, Words, spanned
+from .pixel_advice import NUMPY, Numbers, Words, spanned
 from .problems import ImageProblem
 
 

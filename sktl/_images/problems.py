@@ -11,7 +11,7 @@ from numbers import Integral
 
 from PIL import Image, PngImagePlugin
 
-from sktl._utils.environment import bound_from
+from sktl._utils.environment_limits import bound_from
 from sktl._words import LONGEST_REASON, one_line, shown_value
 from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
 

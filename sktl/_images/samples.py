@@ -1,4 +1,4 @@
-"""Convert any valid `X` to a list of samples, each of which yields one checked RGB image.
+"""Samples, one for each image of `X`: its content, which is read and checked, and the RGB image made from it.
 
 Nothing is decoded early: a sample first reads its *content* (the bytes of a file or the pixels of an array), which
 identifies it, and the content is decoded when the network needs it. A failure raises `ImageProblem` with the reason.
@@ -22,10 +22,11 @@ from sktl._utils.paths import user_path
 from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
-from .advice import Words
 from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
 from .doubtful_pixels import warn_of_doubtful_pixels
-from .image_containers import (
+from .format_readers import READERS
+from .image_reader import ImageReader, call_reader, check_image_reader
+from .input_containers import (
     BYTES,
     CHANNELS,
     as_items,
@@ -37,12 +38,11 @@ from .image_containers import (
     why_no_image,
     words_for,
 )
-from .image_reader import ImageReader, call_reader, check_image_reader
 from .lazy_images import Item, LazyImages, items_of, lock_of, why_no_item
 from .missing_files import why_missing
+from .pixel_advice import Words
 from .pixel_checks import RangeProblem, check_pixels
 from .problems import ImageProblem, check_memory
-from .readers import READERS
 from .unreadable_formats import why_no_path
 from .url_downloads import UrlSample, url_sample
 from .url_text import is_url, local_path_of, masked

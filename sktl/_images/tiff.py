@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from .bit_depths import in_8_bits
-from .dicom_frames import coded_size
-from .opening import open_image
+from .dicom_compression import coded_size
+from .pillow_opening import open_image
 from .problems import ImageProblem, check_size
 from .tiff_tags import Tag, why_unknown
 

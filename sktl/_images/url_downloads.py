@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from sktl._utils.locks import fork_safe_lock
 from sktl._words import one_line
 
-from .file_systems import check_scheme, file_system_of, fsspec_package, is_async, is_web
 from .problems import ImageProblem, check_memory
+from .url_file_systems import check_scheme, file_system_of, fsspec_package, is_async, is_web
 from .url_text import masked, schemes_of, without_secrets
 
 _BLOCK = 1 << 20

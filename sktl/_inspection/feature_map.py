@@ -20,7 +20,7 @@ from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .display_thumbnails import read_pictures
-from .drawing import axes_grid, check_task, font_scale, legend_beside, legend_size, style, styled
+from .figure_layout import axes_grid, check_task, font_scale, legend_beside, legend_size, style, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

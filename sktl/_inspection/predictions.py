@@ -29,7 +29,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .display_thumbnails import read_pictures
-from .drawing import axes_grid, check_task, letters_across, picture_cell, show_picture, title_color
+from .figure_layout import axes_grid, check_task, letters_across, picture_cell, show_picture, title_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

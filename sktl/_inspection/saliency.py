@@ -18,18 +18,18 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.wrapped_estimators import thawed
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.target_columns import codes_of, shown
+from sktl._targets.target_columns import codes_of
 from sktl._utils.arguments import check_count
 from sktl._utils.devices import nearest_device
 from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.optional import require
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.short_text import rounded, with_percent
-from sktl._words import type_of
+from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .display_thumbnails import picture, read_each
-from .drawing import axes_grid, letters_across, picture_cell, show_picture
+from .figure_layout import axes_grid, letters_across, picture_cell, show_picture
 from .gradcam import class_maps, find_target_layer
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def _see(
 def _check_style(n_columns: Any, alpha: Any) -> None:
     check_count(n_columns, "n_columns")
     if not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
-        raise InvalidParameterError(f"alpha={shown(alpha)} must be a number in [0, 1].")
+        raise InvalidParameterError(f"alpha={shown_value(alpha)} must be a number in [0, 1].")
 
 
 def _device_for(estimator: PretrainedImagePredictor) -> torch.device:
@@ -379,7 +379,7 @@ def _positions(target: Any, n_outputs: int, n: int) -> np.ndarray:
     for position in _of_each(target, n, "position").tolist():
         if not isinstance(position, Integral) or isinstance(position, bool) or not 0 <= int(position) < n_outputs:
             raise InvalidInputError(
-                f"target has the position {shown(position)}, but the regressor predicts {n_outputs} "
+                f"target has the position {shown_value(position)}, but the regressor predicts {n_outputs} "
                 f"number{'s' if n_outputs > 1 else ''}. Pass an integer from 0 to {n_outputs - 1}."
             )
     return np.broadcast_to(target, n).astype(np.int64)

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError
 
-from .drawing import axes_grid, style, styled
+from .figure_layout import axes_grid, style, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import numpy as np
 from sktl._audit.issues import KINDS
 from sktl._utils.paths import common_folder
 
-from .audit_findings import (
+from .audit_page_data import (
     WHOSE,
     WORDS,
     Audit,

@@ -21,7 +21,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sktl._utils.environment import bound_from
+from sktl._utils.environment_limits import bound_from
 from sktl._utils.paths import checked_path
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn_once

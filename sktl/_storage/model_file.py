@@ -36,12 +36,11 @@ from sktl.exceptions import (
 )
 from sktl.runtime.model_source import is_openvino
 
+from .foreign_files import foreign_kind, is_onnx
 from .tensor_streams import (
     TYPES,
     StreamedTensors,
     check_stream,
-    foreign_kind,
-    is_onnx,
     is_stream,
     model_name_of,
     name_of,
@@ -59,7 +58,7 @@ NETWORK = "network."
 Tensors = Mapping[str, torch.Tensor]
 
 
-class DocumentError(ValueError):
+class SavedDocumentError(ValueError):
     """A document has content that `write_model` does not write. The message is the reason in plain words."""
 
 
@@ -308,7 +307,7 @@ def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
             "cannot read all of it. Update sktl, or save the model again with this version."
         )
     # Python's own error messages name its functions, which would not help the user.
-    reason = str(error) if isinstance(error, DocumentError) else "its document is not as `save` writes it"
+    reason = str(error) if isinstance(error, SavedDocumentError) else "its document is not as `save` writes it"
     return damaged(model.name, reason)
 
 

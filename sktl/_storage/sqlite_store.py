@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .database import Database, transaction
+from .sqlite_database import Database, transaction
 from .value_store import BULKY, LARGEST_VALUE, LEASE, Contents, checksum, is_dead, machine
 
 # SQLite limits the number of parameters of a statement.

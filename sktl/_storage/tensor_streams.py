@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,8 @@ import torch
 from sktl._utils.paths import shown
 from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
+
+from .foreign_files import foreign_kind
 
 # safetensors has its own names for types.
 TYPES = {
@@ -98,28 +99,6 @@ def read_exactly(file: Any, n_bytes: int) -> bytes:
     except TypeError as error:
         raise _misused(file, "does not return the requested number of bytes", "rb") from error
     return bytes(found)
-
-
-def foreign_kind(beginning: bytes) -> str | None:
-    """Identify a file that is not in safetensors' format by its first bytes; None if they are not recognized."""
-    if beginning[:1] == b"\x80":
-        return "it is a pickle, which could run code, and is not read"
-    if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "it is a ZIP archive; files from torch.save contain a pickle, which could run code, and are not read"
-    if beginning.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")):
-        return "it is an image; on the command line, the model comes before the images"
-    if beginning.startswith(b"version "):
-        return "it is a pointer of Git LFS instead of the file; run `git lfs pull`"
-    if beginning.startswith(b"\x1f\x8b"):
-        return "it is compressed by gzip; decompress it first"
-    if beginning.lstrip().lower().startswith((b"<!doc", b"<html")):
-        return "it is a web page; download the file itself"
-    return None
-
-
-def is_onnx(beginning: bytes) -> bool:
-    """Return True if a file with this beginning is probably an ONNX model: a version, then the program's name."""
-    return re.match(rb"(?s)\x08.\x12.{0,12}(pytorch|onnx|sktl)", beginning) is not None
 
 
 @dataclass(frozen=True)

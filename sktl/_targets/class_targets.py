@@ -13,13 +13,15 @@ from sklearn.model_selection import train_test_split
 
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
+from sktl._words import shown_value
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 from .base_targets import Targets
 from .joined_labels import find_joined
 from .outputs import ClassOutputs
-from .sample_weights import as_weight, check_groups, check_sample_weight, has_mean
-from .target_columns import check_labels, codes_of, first_shown, shown, warn_of_similar_labels
+from .sample_groups import check_groups
+from .sample_weights import as_weight, check_sample_weight, has_mean
+from .target_columns import check_labels, codes_of, first_shown, warn_of_similar_labels
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20
@@ -136,7 +138,7 @@ class ClassTargets(Targets):
     def scarcity(self) -> str:
         counts = np.bincount(self.codes, minlength=len(self.classes))
         rarest = self.classes.tolist()[int(counts.argmin())]
-        return f" with {len(self.classes)} classes, of which {shown(rarest)} has {counts.min()}"
+        return f" with {len(self.classes)} classes, of which {shown_value(rarest)} has {counts.min()}"
 
     def of_validation(self, y: Any, sample_weight: Any, n_samples: int) -> Self:
         labels = check_labels(y, "y_val")
@@ -204,13 +206,13 @@ def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
         # Meta-estimators pass several labels one at a time, as 0 and 1.
         of_several = " If this is one of several labels, some images must have it, and some must not."
         raise InvalidInputError(
-            f"y has only one class, {shown(classes.tolist()[0])}; a classifier needs images of at least two classes."
-            f"{of_several if classes[0] in (0, 1) else ''}"
+            f"y has only one class, {shown_value(classes.tolist()[0])}; a classifier needs images of at least two "
+            f"classes.{of_several if classes[0] in (0, 1) else ''}"
         )
     if len(classes) == len(labels) and _is_file(first := classes.tolist()[0]):
         raise InvalidInputError(
-            f"y has names of files, such as {shown(first)}, each only once: X and y may be swapped. Pass the images as "
-            "X and their labels as y."
+            f"y has names of files, such as {shown_value(first)}, each only once: X and y may be swapped. Pass the "
+            "images as X and their labels as y."
         )
     _warn_of_converted(labels, classes)
     if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
@@ -225,17 +227,18 @@ def _check_weighted(classes: np.ndarray, codes: np.ndarray, weights: np.ndarray,
     """Raise an error for weights of samples, class weights included, with which no classifier can be trained."""
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
         raise InvalidParameterError(
-            f"class_weight={shown(class_weight)} must give weights that are finite, not negative and not all zero."
+            f"class_weight={shown_value(class_weight)} must give weights that are finite, not negative and not all "
+            "zero."
         )
     if not has_mean(weights):
         raise InvalidParameterError(
-            f"class_weight={shown(class_weight)} gives weights up to {weights.max():g}, beyond float64. Scale them to "
-            "about 1."
+            f"class_weight={shown_value(class_weight)} gives weights up to {weights.max():g}, beyond float64. Scale "
+            "them to about 1."
         )
     if len(weighed := np.unique(codes[weights > 0])) < 2:
         raise InvalidInputError(
-            f"y has only one class whose images have a weight above zero, {shown(classes.tolist()[weighed[0]])}; a "
-            "classifier needs images of at least two classes."
+            f"y has only one class whose images have a weight above zero, {shown_value(classes.tolist()[weighed[0]])}; "
+            "a classifier needs images of at least two classes."
         )
 
 
@@ -254,7 +257,7 @@ def _warn_of_joined(classes: np.ndarray) -> None:
     if joined := find_joined([label for label in classes.tolist() if isinstance(label, str)]):
         name, separator = joined
         warn(
-            f"y has the class {shown(name)}, and its parts are classes, too. If images have several labels, pass "
+            f"y has the class {shown_value(name)}, and its parts are classes, too. If images have several labels, pass "
             f"pandas.Series(y).str.get_dummies({separator!r}) as y.",
             InputWarning,
         )
@@ -279,13 +282,13 @@ def _class_weights(
         return np.divide(weights.sum(), len(classes) * totals, out=np.zeros(len(classes)), where=totals > 0)
     if not isinstance(class_weight, Mapping):
         raise InvalidParameterError(
-            f"class_weight={shown(class_weight)} is for several labels per image. Pass a dict with the weight of each "
-            "class, or 'balanced'."
+            f"class_weight={shown_value(class_weight)} is for several labels per image. Pass a dict with the weight of "
+            "each class, or 'balanced'."
         )
     of_each: dict[Any, float] = {}
     for label in classes.tolist():
         if label in class_weight:
-            of_each[label] = as_weight(class_weight[label], f"class_weight[{shown(label)}]")
+            of_each[label] = as_weight(class_weight[label], f"class_weight[{shown_value(label)}]")
     if len(of_each) < min(len(classes), len(class_weight)):
         others = [label for label in class_weight if label not in of_each]
         raise InvalidParameterError(

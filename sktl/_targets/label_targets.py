@@ -12,13 +12,15 @@ import numpy as np
 
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
+from sktl._words import shown_value
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 from .base_targets import Targets
 from .folds import stratify
 from .outputs import LabelOutputs
-from .sample_weights import as_weight, check_groups, check_sample_weight
-from .target_columns import first_shown, shown, warn_of_similar_labels
+from .sample_groups import check_groups
+from .sample_weights import as_weight, check_sample_weight
+from .target_columns import first_shown, warn_of_similar_labels
 from .target_tables import Table
 
 # Of fewer images, each may have exactly one of two labels by chance.
@@ -226,8 +228,8 @@ def _names_of(table: Table) -> np.ndarray:
         )
     if empty := [name for name in table.names if isinstance(name, str) and not name.strip()]:
         raise InvalidInputError(
-            f"y has a label with an empty name, {shown(empty[0])}. Rename the column, or drop it if it marks images "
-            "without labels, as in tables of str.get_dummies."
+            f"y has a label with an empty name, {shown_value(empty[0])}. Rename the column, or drop it if it marks "
+            "images without labels, as in tables of str.get_dummies."
         )
     return np.fromiter(table.names, dtype=object)
 
@@ -306,8 +308,8 @@ def _about_strings(table: Table, columns: Sequence[int], name: str) -> str:
         array = name if table.names else f"np.array({name})"
         return (
             f"{name} has the strings {first_shown(answers)}. For several labels per image, pass a table that is true "
-            f"for the labels of an image, such as {array} == {shown(answers[1])}; for several columns of classes, wrap "
-            "the classifier in MultiOutputClassifier."
+            f"for the labels of an image, such as {array} == {shown_value(answers[1])}; for several columns of "
+            "classes, wrap the classifier in MultiOutputClassifier."
         )
     rows = name if table.names is None else f"{name}.to_numpy()"  # a data frame would iterate over names of columns
     return (
@@ -324,9 +326,9 @@ def _warn_of_sides(class_weight: Any, classes: np.ndarray) -> None:
         return
     if classes.tolist() == [*range(n_labels)]:
         warn(
-            f"class_weight={shown(class_weight)} weights the images that have label 0, and those that have label 1. To "
-            f"weight images without (0) and with (1) each label, pass [{shown(class_weight)}] * {n_labels}. "
-            "Otherwise, name the other labels, too, with weight 1.",
+            f"class_weight={shown_value(class_weight)} weights the images that have label 0, and those that have label "
+            f"1. To weight images without (0) and with (1) each label, pass [{shown_value(class_weight)}] * "
+            f"{n_labels}. Otherwise, name the other labels, too, with weight 1.",
             InputWarning,
         )
 
@@ -357,7 +359,7 @@ def _label_weights(
             isinstance(of_label, Mapping) and set(of_label) <= {0, 1} for of_label in class_weight
         ):
             raise InvalidParameterError(
-                f"class_weight={shown(class_weight)} must have one dict with the keys 0 and 1 for each of the "
+                f"class_weight={shown_value(class_weight)} must have one dict with the keys 0 and 1 for each of the "
                 f"{len(classes)} labels."
             )
         of_labels = [*enumerate(class_weight)]
@@ -365,16 +367,16 @@ def _label_weights(
     means = (found * totals).sum(axis=0) / totals.sum(axis=0)
     if not np.isfinite(means).all() or (found < 0).any() or not means.all():
         raise InvalidParameterError(
-            f"class_weight={shown(class_weight)} must give weights that are finite, not negative, and not all zero for "
-            "the images of any label."
+            f"class_weight={shown_value(class_weight)} must give weights that are finite, not negative, and not all "
+            "zero for the images of any label."
         )
     if means.min() < np.finfo(np.float64).tiny:
         raise InvalidParameterError(
-            f"class_weight={shown(class_weight)} gives weights as small as {means.min():g}, beyond float64. Scale them "
-            "to about 1."
+            f"class_weight={shown_value(class_weight)} gives weights as small as {means.min():g}, beyond float64. "
+            "Scale them to about 1."
         )
     return found / means
 
 
 def _weight(weights: Mapping[Any, float], key: Any, name: str) -> float:
-    return as_weight(weights[key], f"{name}[{shown(key)}]") if key in weights else 1.0
+    return as_weight(weights[key], f"{name}[{shown_value(key)}]") if key in weights else 1.0

@@ -15,7 +15,8 @@ from sktl.exceptions import InvalidInputError
 from .base_targets import Targets
 from .label_targets import canonical_rank
 from .outputs import NumberOutputs
-from .sample_weights import check_groups, check_sample_weight
+from .sample_groups import check_groups
+from .sample_weights import check_sample_weight
 from .target_columns import as_numbers, cell_of
 from .target_tables import Table, columns_of, has_rows
 

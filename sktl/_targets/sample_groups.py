@@ -1,14 +1,37 @@
-"""Groups of samples that folds do not split: those of the user, and copies."""
+"""Groups of samples that folds do not split: those of the user, which are checked, and copies."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from sktl.exceptions import InvalidInputError
+
 from .base_targets import Targets
+from .target_columns import check_complete
+
+
+def check_groups(groups: Any, n_samples: int, of: str = "X") -> np.ndarray | None:
+    """Return the group of each sample as a number; None without groups.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one group per image, or a group is missing.
+    """
+    if groups is None:
+        return None
+    name = f"groups{of[1:]}"
+    values = check_complete(groups, name)
+    if len(values) != n_samples:
+        raise InvalidInputError(
+            f"{name} has {len(values)} entries, but {of} has {n_samples} images. Pass one for each."
+        )
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def with_copies_together(targets: Targets, features: np.ndarray) -> Targets:

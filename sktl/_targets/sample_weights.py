@@ -1,4 +1,4 @@
-"""Check weights and `groups`: one finite weight, and one group, for each image, and numbers in `class_weight`."""
+"""Check weights: one finite weight for each image, and numbers in `class_weight`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .target_columns import as_numbers, check_complete, shown
-
-
-def check_groups(groups: Any, n_samples: int, of: str = "X") -> np.ndarray | None:
-    """Return the group of each sample as a number; None without groups.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is not one group per image, or a group is missing.
-    """
-    if groups is None:
-        return None
-    name = f"groups{of[1:]}"
-    values = check_complete(groups, name)
-    if len(values) != n_samples:
-        raise InvalidInputError(
-            f"{name} has {len(values)} entries, but {of} has {n_samples} images. Pass one for each."
-        )
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+from .target_columns import as_numbers
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np.ndarray:
@@ -75,5 +57,5 @@ def as_weight(weight: Any, name: str) -> float:
         If it is not a number. `name` is its name in the message.
     """
     if not isinstance(weight, Real | np.bool_):
-        raise InvalidParameterError(f"{name} is {shown(weight)}; weights are numbers.")
+        raise InvalidParameterError(f"{name} is {shown_value(weight)}; weights are numbers.")
     return float(weight)

@@ -18,8 +18,7 @@ from sklearn.exceptions import DataConversionWarning
 from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
-from sktl._words import one_line, type_of
-from sktl._words import shown_value as shown
+from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InputWarning, InvalidInputError
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
@@ -58,7 +57,7 @@ def cell_of(name: str, *position: Any) -> str:
 def first_shown(values: Iterable[Any], n: int = 5) -> str:
     """Return the first few values in the form of messages."""
     values = list(values)
-    return ", ".join([*map(shown, values[:n]), *([f"and {len(values) - n} more"] if len(values) > n else [])])
+    return ", ".join([*map(shown_value, values[:n]), *([f"and {len(values) - n} more"] if len(values) > n else [])])
 
 
 def check_labels(y: Any, name: str = "y", *, warns: bool = True) -> np.ndarray:
@@ -107,8 +106,8 @@ def warn_of_similar_labels(classes: np.ndarray) -> None:
     one, other, *_ = alike[0]
     if one.split() == other.split():
         warn(
-            f"The labels {shown(one)} and {shown(other)} of y differ only in white space. If they mean the same, "
-            "remove the white space before y is made.",
+            f"The labels {shown_value(one)} and {shown_value(other)} of y differ only in white space. If they mean the "
+            "same, remove the white space before y is made.",
             InputWarning,
         )
     else:
@@ -215,7 +214,7 @@ def _flat(column: Any, name: str) -> str:
     """Return the code that makes a column one-dimensional, in terms of its container."""
     # The `columns` of a table of PyArrow are not their names.
     if len(columns := [*(getattr(column, "column_names", None) or getattr(column, "columns", []))]) == 1:
-        return f"{name}[{shown(columns[0])}]"
+        return f"{name}[{shown_value(columns[0])}]"
     return f"{name}.ravel()" if hasattr(column, "ravel") else f"np.ravel({name})"
 
 
@@ -228,7 +227,7 @@ def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarr
         position = kinds.index(object)
         label = labels[position]
         raise InvalidInputError(
-            f"Unknown label type: {cell_of(name, position)} is {type_of(label)}, {shown(label)}. {name} must "
+            f"Unknown label type: {cell_of(name, position)} is {type_of(label)}, {shown_value(label)}. {name} must "
             f"hold one label for each image: strings, integers or booleans{_remedy(labels, label, name)}."
         )
     _check_one_type(labels, [kind.__name__ for kind in kinds if kind is not None], name, "labels")
@@ -242,8 +241,9 @@ def _check_one_type(labels: np.ndarray, types: Sequence[str], name: str, what: s
     if len(present) > 1 and present != ["float", "int"]:
         first, other = map(types.index, present[:2])
         raise InvalidInputError(
-            f"{name} mixes {what} of types {' and '.join(present)}: {cell_of(name, first)} is {shown(labels[first])}, "
-            f"{cell_of(name, other)} is {shown(labels[other])}. Convert them to one type, for instance with str."
+            f"{name} mixes {what} of types {' and '.join(present)}: {cell_of(name, first)} is "
+            f"{shown_value(labels[first])}, {cell_of(name, other)} is {shown_value(labels[other])}. Convert them to "
+            "one type, for instance with str."
         )
 
 
@@ -300,7 +300,7 @@ def _check_floats(labels: np.ndarray, name: str) -> None:
 
 def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
     label = labels[position]
-    found = "NaN" if isinstance(label, float | np.floating) else shown(label)
+    found = "NaN" if isinstance(label, float | np.floating) else shown_value(label)
     return InvalidInputError(f"{cell_of(name, position)} is a missing value, {found}. Label this image, or drop it.")
 
 
@@ -347,7 +347,7 @@ def _check_order(values: np.ndarray, name: str) -> None:
             np.unique(values)
             return
     raise InvalidInputError(
-        f"{cell_of(name, 0)} is {type_of(values[0])}, {shown(values[0])}; {name} must hold one string, "
+        f"{cell_of(name, 0)} is {type_of(values[0])}, {shown_value(values[0])}; {name} must hold one string, "
         "number or date for each image. Convert the values, for instance with str."
     )
 
@@ -372,7 +372,7 @@ def as_numbers(values: Any, name: str, cell: Callable[..., str] = cell_of) -> np
             element = cell(name, *np.unravel_index(position, array.shape))
             raise InvalidInputError(
                 f"{name} must hold numbers, one for each image; {element} is {type_of(value)}, "
-                f"{shown(value)}.{_instead(array, value, name)}"
+                f"{shown_value(value)}.{_instead(array, value, name)}"
             )
     try:
         numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]

@@ -10,9 +10,10 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sktl._images.foreign_types import is_arrow
+from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
-from .target_columns import as_cells, as_numbers, cell_of, first_shown, shown
+from .target_columns import as_cells, as_numbers, cell_of, first_shown
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Table:
 
     def cell(self, name: str, row: int, column: int) -> str:
         """Return a cell in the form of messages."""
-        return cell_of(name, row, column if self.names is None else shown(self.names[column]))
+        return cell_of(name, row, column if self.names is None else shown_value(self.names[column]))
 
 
 def is_frame(y: Any) -> bool:

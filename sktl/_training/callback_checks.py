@@ -16,8 +16,8 @@ from sklearn.utils import Tags
 from torch.optim import Optimizer
 
 from sktl._targets.outputs import ClassOutputs, LogitOutputs, Outputs
-from sktl._targets.target_columns import shown
 from sktl._utils.docstrings import documented
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .net_params import own_callbacks
@@ -219,5 +219,6 @@ def check_scores(net_params: Mapping[str, Any] | None, outputs: Outputs) -> None
                 check_scoring(guess, scoring)(guess, np.zeros((len(y), 1)), y)
         except Exception as error:
             raise InvalidParameterError(
-                f"net_params['callbacks']: {name} cannot score {outputs.kind} with {shown(callback.scoring)}: {error}"
+                f"net_params['callbacks']: {name} cannot score {outputs.kind} with {shown_value(callback.scoring)}: "
+                f"{error}"
             ) from error

@@ -15,9 +15,8 @@ import torch
 
 from sktl._images.augmentation import RandomChange
 from sktl._images.preprocessing import Preprocessing
-from sktl._storage.model_file import DocumentError
-from sktl._targets.target_columns import shown
-from sktl._words import type_of
+from sktl._storage.model_file import SavedDocumentError
+from sktl._words import shown_value, type_of
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
 from .recipe import Recipe, TailRecipe
@@ -64,7 +63,7 @@ def encode(value: Any, name: str) -> Any:
         return {"tuple": [encode(item, name) for item in value]}
     if isinstance(value, Mapping):
         if large := [key for key in map(plain, value) if not _is_key(key)]:
-            raise InvalidParameterError(f"{name} has the key {shown(large[0])}, which is too large to be saved.")
+            raise InvalidParameterError(f"{name} has the key {shown_value(large[0])}, which is too large to be saved.")
         return {"dict": [[encode(key, name), encode(item, name)] for key, item in value.items()]}
     kind = "a function or class" if callable(value) else type_of(value)
     raise InvalidParameterError(
@@ -110,15 +109,17 @@ def _decode_known(name: Any, content: Any) -> Any:
     """Return an instance of one of sktl's classes. It must have exactly the fields and types that `encode` writes."""
     cls = _CLASSES.get(name) if isinstance(name, str) else None
     if cls is None or not isinstance(content, dict):
-        raise DocumentError(f"it has a value of the kind {shown(name)}, which this version does not know")
+        raise SavedDocumentError(f"it has a value of the kind {shown_value(name)}, which this version does not know")
     content = _ADDED.get(cls, {}) | content
     if different := sorted(content.keys() ^ set(_field_names(cls))):
         verb = "has" if different[0] in content else "lacks"
-        raise DocumentError(f"its {name} {verb} {shown(different[0])}, unlike in this version")
+        raise SavedDocumentError(f"its {name} {verb} {shown_value(different[0])}, unlike in this version")
     values = {key: decode(item) for key, item in content.items()}
     for key, kind in _field_types(cls).items():
         if not _has_type(values[key], kind):
-            raise DocumentError(f"{key}={shown(values[key])} of its {name} has another type than in this version")
+            raise SavedDocumentError(
+                f"{key}={shown_value(values[key])} of its {name} has another type than in this version"
+            )
     return cls(**values)
 
 
@@ -138,6 +139,6 @@ def decode(value: Any) -> Any:
     for item in value["dict"]:
         key = decode(item[0])
         if not _is_key(key):
-            raise DocumentError(f"it has the key {shown(key)}, which is too large")
+            raise SavedDocumentError(f"it has the key {shown_value(key)}, which is too large")
         found[key] = decode(item[1])
     return found

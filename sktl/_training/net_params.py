@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from sktl._targets.target_columns import shown
 from sktl._utils.docstrings import documented
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 with documented("skorch"):
@@ -28,7 +28,7 @@ def check_net_params(net_params: Mapping[str, Any] | None) -> None:
     for key, value in (net_params or {}).items():
         if not isinstance(key, str):
             raise InvalidParameterError(
-                f"net_params has the key {shown(key)}. Its keys are names of arguments: strings."
+                f"net_params has the key {shown_value(key)}. Its keys are names of arguments: strings."
             )
         base, _, inner = key.partition("__")
         if base not in _OPEN or (base == "optimizer" and inner in ("", "lr", "weight_decay", "param_groups")):
@@ -40,7 +40,7 @@ def check_net_params(net_params: Mapping[str, Any] | None) -> None:
         listed = value is None or (isinstance(value, list | tuple) and all(map(_is_callback, value)))
         if key == "callbacks" and not listed:
             raise InvalidParameterError(
-                f"net_params['callbacks'] is {shown(value)}; it must be a list of skorch callbacks, or of "
+                f"net_params['callbacks'] is {shown_value(value)}; it must be a list of skorch callbacks, or of "
                 "(name, callback)."
             )
     own_callbacks(net_params)

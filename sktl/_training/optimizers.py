@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim import LBFGS, SGD, AdamW, Optimizer
 
-from sktl._targets.target_columns import shown
 from sktl._utils.compiler_import import import_compiler_without_folder
+from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .lbfgs import LimitedMemoryBFGS
@@ -53,12 +53,14 @@ def check_optimizer(optimizer: Any) -> None:
         if optimizer == "auto" or optimizer in _BY_NAME:
             return
         raise InvalidParameterError(
-            f'optimizer={shown(optimizer)} is unknown. Pass "auto", "sgd", "adamw" or "lbfgs", or a class such as '
+            f'optimizer={shown_value(optimizer)} is unknown. Pass "auto", "sgd", "adamw" or "lbfgs", or a class such '
+            "as "
             "torch.optim.Adam."
         )
     if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
         raise InvalidParameterError(
-            f"optimizer={shown(optimizer)} is not a subclass of torch.optim.Optimizer. Pass the class itself, with its "
+            f"optimizer={shown_value(optimizer)} is not a subclass of torch.optim.Optimizer. Pass the class itself, "
+            "with its "
             'options as net_params={"optimizer__<name>": value}, or pass "sgd", "adamw" or "lbfgs".'
         )
     if issubclass(optimizer, LBFGS):
@@ -96,7 +98,7 @@ def rehearse(head: OptimizerName, stages: OptimizerName | None, options: Mapping
             which = head if phase == "the output layer" else stages
             given = {f"optimizer__{name}": value for name, value in options.items()}
             raise InvalidParameterError(
-                f"optimizer={which!r} cannot train {phase}{f' with net_params={shown(given)}' if given else ''}: "
+                f"optimizer={which!r} cannot train {phase}{f' with net_params={shown_value(given)}' if given else ''}: "
                 f'{type(error).__name__}: {str(error).rstrip(".")}. Choose another, for instance "adamw", or other '
                 'options: net_params={"optimizer__<name>": value}.'
             ) from error

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import functools
 import glob
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sktl._images.command_reasons import for_command_line
-from sktl._utils.input_names import FROM_INPUT, names_on_input
+from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._words import cut_middle, shown_name
 from sktl.exceptions import InvalidImageError, SktlError
+
+from .records import as_json, as_table, printable, records
 
 _EXAMPLES = """examples:
   python -m sktl.runtime cats.onnx my_cat.jpg
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SktlError as error:
         return _complain(str(error))
     found, problems = _predict(model, names)
-    is_printed = _print(_as_json(found) if options.json else _as_table(found))
+    is_printed = _print(as_json(found) if options.json else as_table(found))
     for problem in problems:
         _complain(problem)
     return 0 if is_printed and not problems else 1
@@ -49,7 +50,7 @@ def _print(text: str) -> bool:
         _complain("The predictions cannot be written: standard output is closed.")
         return False
     if sys.stdout.isatty():
-        text = "\n".join(map(_printable, text.split("\n")))
+        text = "\n".join(map(printable, text.split("\n")))
     try:
         print(text, end="", flush=True)
     except OSError as error:
@@ -118,48 +119,11 @@ def _predict(model: Any, names: Sequence[str]) -> tuple[list[dict[str, Any]], li
 
 
 def _records_of(model: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    from .records import records
-
     found = (record for pixels in model.batches(names) for record in records(model.document, model.run(pixels)))
     for name, record in zip(names, found, strict=True):
         yield {"image": name} | record
 
 
-def _as_json(found: Sequence[dict[str, Any]]) -> str:
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    # Bytes of names that are not UTF-8 become JSON escapes.
-    return text.encode("utf-8", "backslashreplace").decode() + "\n"
-
-
-def _as_table(found: Sequence[dict[str, Any]]) -> str:
-    rows = [[("image", record["image"]), *_cells(record)] for record in found]
-    heading = [column for column, _ in rows[0]] if rows else []
-    table = [list(map(_printable, row)) for row in (heading, *([text for _, text in row] for row in rows)) if row]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _cells(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the column and the text of each cell of a record. Names of numbers may be those of other columns."""
-    typicality = [("typicality", f"{record['typicality']:.4f}")] if "typicality" in record else []
-    if "features" in record:
-        return [("features", f"{len(record['features']):,} numbers, printed with --json")]
-    prediction = record["prediction"]
-    if isinstance(prediction, dict):
-        return [*((name, f"{number:.6g}") for name, number in prediction.items()), *typicality]
-    is_list = isinstance(prediction, list)
-    labels = prediction if is_list else [prediction]
-    likely = [p for p in record["probabilities"].values() if p > 0.5] if is_list else [record["probability"]]
-    cells = [("prediction", ", ".join(map(str, labels))), ("probability", ", ".join(f"{p:.4f}" for p in likely))]
-    return [*((column, text or "-") for column, text in cells), *typicality]
-
-
-def _printable(text: str) -> str:
-    """Return a text that is safe to print: names from strangers may contain control characters."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _complain(message: str) -> int:
-    print("\n".join(map(_printable, message.splitlines())), file=sys.stderr)
+    print("\n".join(map(printable, message.splitlines())), file=sys.stderr)
     return 1

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sktl._images.format_readers import READERS
 from sktl._images.preprocessing import Preprocessing, preprocessing_fault
-from sktl._images.readers import READERS
 from sktl._words import cut_middle
 from sktl.exceptions import ModelFileError
 
@@ -41,7 +41,7 @@ _MOST_BYTES = 64 << 20  # of `classes_`
 _DTYPE = re.compile(r"[<>|]?(b1|[iu][1248]|f[248]|U[0-9]{1,8})|\|O")
 
 
-class DocumentError(ValueError):
+class ExportedDocumentError(ValueError):
     """A document that `to_json` does not write. The message is the reason in plain words."""
 
 
@@ -77,7 +77,7 @@ class References:
 
         Raises
         ------
-        DocumentError
+        ExportedDocumentError
             If an image is damaged, or has another shape than (H, W).
         """
         return np.stack([_from_png(image, shape) for image in self.images])
@@ -138,7 +138,7 @@ class ModelDocument:
 
         Raises
         ------
-        DocumentError
+        ExportedDocumentError
             If the document is not one that `from_json` accepts.
         """
         content = {"format": FORMAT} | {own.name: getattr(self, own.name) for own in fields(self)}
@@ -148,7 +148,7 @@ class ModelDocument:
         try:
             text = json.dumps(content, allow_nan=False)
         except ValueError as error:
-            raise DocumentError(f"its document is not JSON ({error})") from error
+            raise ExportedDocumentError(f"its document is not JSON ({error})") from error
         _parsed(_load(text))
         return text
 
@@ -175,7 +175,7 @@ class ModelDocument:
                     "sktl, or export the model again with this version."
                 )
             return _parsed(content)
-        except DocumentError as fault:
+        except ExportedDocumentError as fault:
             raise damaged(source, str(fault)) from fault
 
 
@@ -191,7 +191,7 @@ def damaged(source: str, reason: str) -> ModelFileError:
 
 def _parsed(content: dict[str, Any]) -> ModelDocument:
     if type(content.get("format")) is not int:
-        raise DocumentError("its document has no format")
+        raise ExportedDocumentError("its document has no format")
     names = {own.name for own in fields(ModelDocument)}
     _check_keys(content, {"format", *names}, "its document")
     _check_unicode({name: content[name] for name in ("names", "versions", "card")})
@@ -209,23 +209,23 @@ def _parsed(content: dict[str, Any]) -> ModelDocument:
     )
     document.references.pixels(document.preprocessing.crop)  # readable now means readable later
     if document.names is not None and len(document.names) != document.n_outputs:
-        raise DocumentError(f"it has {len(document.names)} names for {document.n_outputs} outputs")
+        raise ExportedDocumentError(f"it has {len(document.names)} names for {document.n_outputs} outputs")
     if document.is_vector and (document.kind != "numbers" or document.n_outputs != 1):
-        raise DocumentError(f"is_vector is true for {document.n_outputs} {document.kind}")
+        raise ExportedDocumentError(f"is_vector is true for {document.n_outputs} {document.kind}")
     return document
 
 
 def _load(text: Any) -> dict[str, Any]:
     if not isinstance(text, str) or len(text) > _LONGEST:
-        raise DocumentError(f"its document is not text of at most {_LONGEST:,} characters")
+        raise ExportedDocumentError(f"its document is not text of at most {_LONGEST:,} characters")
     if _has_many_values(text):
-        raise DocumentError(f"its document has more than {_MOST_VALUES:,} values")
+        raise ExportedDocumentError(f"its document has more than {_MOST_VALUES:,} values")
     try:
         content = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
-    except DocumentError:
+    except ExportedDocumentError:
         raise
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and depth, included
-        raise DocumentError(f"its document is not JSON ({error})") from error
+        raise ExportedDocumentError(f"its document is not JSON ({error})") from error
     return _typed(content, dict, "the document")
 
 
@@ -236,40 +236,40 @@ def _has_many_values(text: str) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    raise DocumentError(f"its document contains {constant}, which is not JSON")
+    raise ExportedDocumentError(f"its document contains {constant}, which is not JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise DocumentError("its document has a key twice")
+        raise ExportedDocumentError("its document has a key twice")
     return content
 
 
 def _check_keys(content: Mapping[str, Any], expected: Iterable[str], what: str) -> None:
     if different := sorted(content.keys() ^ set(expected)):
-        raise DocumentError(
+        raise ExportedDocumentError(
             f"{what} {'has an unexpected' if different[0] in content else 'lacks'} {_shown(different[0])}"
         )
 
 
 def _check_unicode(content: Any) -> None:
-    """Raise `DocumentError` for halves of characters, which could be neither printed nor sent."""
+    """Raise `ExportedDocumentError` for halves of characters, which could be neither printed nor sent."""
     try:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise DocumentError("its document contains text that is not Unicode") from error
+        raise ExportedDocumentError("its document contains text that is not Unicode") from error
 
 
 def _typed(value: Any, kind: type, name: str) -> Any:
     if type(value) is not kind:
-        raise DocumentError(f"{name} is {_shown(value)}, not a {kind.__name__}")
+        raise ExportedDocumentError(f"{name} is {_shown(value)}, not a {kind.__name__}")
     return value
 
 
 def _one_of(value: Any, choices: Iterable[str | None], name: str) -> Any:
     if not (value is None or isinstance(value, str)) or value not in choices:
-        raise DocumentError(f"{name} is {_shown(value)}")
+        raise ExportedDocumentError(f"{name} is {_shown(value)}")
     return value
 
 
@@ -282,23 +282,23 @@ def _names(content: Mapping[str, Any]) -> tuple[Any, ...] | None:
     if content["kind"] in ("classes", "labels"):
         return _labels(_typed(names, list, "names"), dtype)
     if dtype is not None:
-        raise DocumentError(f"dtype is {_shown(dtype)} for {content['kind']}, which have none")
+        raise ExportedDocumentError(f"dtype is {_shown(dtype)} for {content['kind']}, which have none")
     return None if names is None else tuple(_typed(name, str, "a name") for name in _typed(names, list, "names"))
 
 
 def _labels(labels: list[Any], dtype: Any) -> tuple[Any, ...]:
     if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
-        raise DocumentError(f"dtype is {_shown(dtype)}")
+        raise ExportedDocumentError(f"dtype is {_shown(dtype)}")
     if not 1 <= len(labels) <= _MOST_OUTPUTS or np.dtype(dtype).itemsize * len(labels) > _MOST_BYTES:
-        raise DocumentError(f"it has {len(labels):,} labels of dtype {dtype}, too many or too long")
+        raise ExportedDocumentError(f"it has {len(labels):,} labels of dtype {dtype}, too many or too long")
     if not all(isinstance(label, str | int | float) for label in labels):
-        raise DocumentError("its labels are not all strings, numbers or bools")
+        raise ExportedDocumentError("its labels are not all strings, numbers or bools")
     try:
         same = _as_array(labels, dtype).tolist() == labels
     except (ValueError, TypeError, OverflowError):
         same = False
     if not same or not are_different(labels):
-        raise DocumentError(f"its labels are not different values of dtype {dtype}")
+        raise ExportedDocumentError(f"its labels are not different values of dtype {dtype}")
     return tuple(labels)
 
 
@@ -330,13 +330,13 @@ def _preprocessing(content: Any) -> Preprocessing:
         std=_channels(content["std"], "std"),
     )
     if fault := preprocessing_fault(found):
-        raise DocumentError(fault)
+        raise ExportedDocumentError(fault)
     return found
 
 
 def _sizes(values: Any) -> tuple[int, int]:
     if len(_typed(values, list, "a size")) != 2 or not all(type(value) is int for value in values):
-        raise DocumentError(f"{_shown(values)} is not a height and a width")
+        raise ExportedDocumentError(f"{_shown(values)} is not a height and a width")
     return values[0], values[1]
 
 
@@ -347,13 +347,13 @@ def _channels(values: Any, name: str) -> tuple[float, float, float]:
 
 def _floats(values: Any, n: int, name: str) -> tuple[float, ...]:
     if len(_typed(values, list, name)) != n or not all(type(value) in (int, float) for value in values):
-        raise DocumentError(f"{name} is {_shown(values)}, not {n} numbers")
+        raise ExportedDocumentError(f"{name} is {_shown(values)}, not {n} numbers")
     try:
         numbers = tuple(map(float, values))
     except OverflowError:
         numbers = (math.inf,)
     if not all(map(math.isfinite, numbers)):
-        raise DocumentError(f"{name} is not finite")
+        raise ExportedDocumentError(f"{name} is not finite")
     return numbers
 
 
@@ -366,9 +366,11 @@ def _references(content: Any) -> References:
     images = [_decoded(image) for image in _typed(content["images"], list, "images")]
     rows = [_typed(row, list, "an output") for row in _typed(content["outputs"], list, "outputs")]
     if len(images) != N_REFERENCES or len(rows) != N_REFERENCES:
-        raise DocumentError(f"it has {len(images)} reference images with {len(rows)} outputs, not {N_REFERENCES}")
+        raise ExportedDocumentError(
+            f"it has {len(images)} reference images with {len(rows)} outputs, not {N_REFERENCES}"
+        )
     if not 1 <= len(rows[0]) <= _MOST_OUTPUTS:
-        raise DocumentError(f"it has {len(rows[0]):,} outputs, not 1 to {_MOST_OUTPUTS:,}")
+        raise ExportedDocumentError(f"it has {len(rows[0]):,} outputs, not 1 to {_MOST_OUTPUTS:,}")
     return References(tuple(images), tuple(_floats(row, len(rows[0]), "an output") for row in rows))
 
 
@@ -386,18 +388,18 @@ def _decoded(text: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise DocumentError(f"a reference image is not base64 ({error})") from error
+        raise ExportedDocumentError(f"a reference image is not base64 ({error})") from error
 
 
 def _from_png(image: bytes, shape: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(image), formats=("PNG",)) as opened:
             if opened.mode != "RGB" or opened.size != shape[::-1]:  # before memory is allocated
-                raise DocumentError(
+                raise ExportedDocumentError(
                     f"a reference image is {opened.mode} of {opened.size}, not RGB of {shape[::-1]} pixels"
                 )
             return np.array(opened)
-    except (DocumentError, MemoryError):
+    except (ExportedDocumentError, MemoryError):
         raise
     except Exception as error:  # Pillow raises almost anything on damaged files
-        raise DocumentError(f"a reference image cannot be read ({error})") from error
+        raise ExportedDocumentError(f"a reference image cannot be read ({error})") from error

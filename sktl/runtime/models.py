@@ -8,7 +8,7 @@ import numpy as np
 
 from sktl._images.image_reader import ImageReader
 
-from .model import OnnxModel, PredictingModel, open_session
+from .base_model import OnnxModel, PredictingModel, open_session
 from .model_source import ModelSource, PathOrContent
 
 

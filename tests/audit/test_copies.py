@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from photographs import COPIES, photograph
 from PIL import Image
 
-from sktl._audit.copies import Copies, _connecting, connected, copy_issues, divided, find_copies
+from sktl._audit.copies import Copies, _connecting, connected_note, copy_issues, divided, find_copies
 from sktl._audit.subjects import Part, Subjects
 from sktl._audit.thumbnails import read_thumbnails
 from sktl._images.samples import as_samples
@@ -184,7 +184,7 @@ def test_advice_about_one_scene_keeps_what_copies_across_train_and_test_or_group
 
 @pytest.mark.parametrize(("components", "n"), [([], 0), ([0, 0], 0), ([0, 0, 0, 1, 2, 3], 0), ([3, 1, 1, 1], 3)])
 def test_copies_that_connect_most_images_are_noted(components, n):
-    notes = [note.text for note in connected(np.array(components, dtype=np.int64))]
+    notes = [note.text for note in connected_note(np.array(components, dtype=np.int64))]
     assert [note.startswith(f"Copies connect {n} of {len(components)} images") for note in notes] == [True] * bool(n)
 
 

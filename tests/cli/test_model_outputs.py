@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sktl._cli.output_formats import as_csv
 from sktl._cli.predictions import Predictions, predict_images
+from sktl._cli.text_formats import as_csv
 
 ESTIMATORS = {
     "classes": SimpleNamespace(multilabel_=False, classes_=np.array([1, "1"], object)),

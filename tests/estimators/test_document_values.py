@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 
 from sktl._estimators import document_values as values
 from sktl._estimators.saving import _encode_outputs
-from sktl._storage.model_file import DocumentError
+from sktl._storage.model_file import SavedDocumentError
 from sktl.exceptions import InvalidParameterError
 
 TYPES = ["?", "i1", ">i2", "u4", "i8", "u8", "f2", "f4", ">f8", "U3", ">U9", "U400", "O"]
@@ -47,9 +47,9 @@ def test_text_is_read_if_and_only_if_it_is_written(dtype):
     ):
         _encode_outputs(classifier(invalid))
     described = _encode_outputs(classifier(valid))["classes"]
-    with pytest.raises(DocumentError, match="a label is not valid Unicode"):
+    with pytest.raises(SavedDocumentError, match="a label is not valid Unicode"):
         values.classes_of(described | {"labels": invalid.tolist()})
-    with pytest.raises(DocumentError, match="a name of a column or a number is not valid Unicode"):
+    with pytest.raises(SavedDocumentError, match="a name of a column or a number is not valid Unicode"):
         values.names_of(invalid.tolist(), 2)
 
 
@@ -75,7 +75,7 @@ def test_labels_are_read_if_and_only_if_they_are_written(n_bytes):
     ],
 )  # fmt: skip
 def test_labels_that_their_type_does_not_hold_are_refused(labels, dtype):
-    with pytest.raises(DocumentError):
+    with pytest.raises(SavedDocumentError):
         values.classes_of({"labels": labels, "dtype": dtype, "multilabel": False})
 
 
@@ -111,7 +111,7 @@ def test_a_crop_may_be_longer_than_the_shorter_side():
     ],
 )  # fmt: skip
 def test_a_preprocessing_that_no_image_can_have_is_refused(changed):
-    with pytest.raises(DocumentError):
+    with pytest.raises(SavedDocumentError):
         preprocessing(**changed)
 
 
@@ -142,7 +142,7 @@ def row(**row_values):
     ],
 )
 def test_values_of_other_types_are_refused_in_a_short_line(read, described):
-    with pytest.raises(DocumentError) as caught:
+    with pytest.raises(SavedDocumentError) as caught:
         read(described)
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()

@@ -21,12 +21,12 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._datasets.embedding_content import Embedding, Part
-from sktl._features import features_from_files
+from sktl._features import features_as_input
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.features_from_files import source_of
+from sktl._features.features_as_input import source_of
 from sktl._head import train_head
 from sktl._images.samples import as_samples
-from sktl._storage.feature_files import Rows, first_row, write_rows
+from sktl._storage.parquet_files import Rows, first_row, write_rows
 from sktl.datasets import load_features, make_cats, write_features
 from sktl.exceptions import InvalidInputError
 
@@ -207,17 +207,17 @@ def test_a_network_is_recognized_by_what_it_computes_not_by_rounding():
     own, _ = source(lambda images: images.mean((2, 3)))
     _, rounded = source(lambda images: images.mean((2, 3)) * 1.0001)
     _, other = source(lambda images: images.mean((2, 3)) * 1.5)
-    features_from_files._check_source(own, rounded, "float32")
+    features_as_input._check_source(own, rounded, "float32")
     with pytest.raises(InvalidInputError, match="compute different features with the same weights"):
-        features_from_files._check_source(own, other, "float32")
+        features_as_input._check_source(own, other, "float32")
 
 
 def test_features_beyond_memory_lead_to_the_same_predictions(features, new, monkeypatch):
     found = PretrainedImageClassifier(**TINY).fit(features, Y)
-    monkeypatch.setattr(features_from_files, "IN_MEMORY", 0)
+    monkeypatch.setattr(features_as_input, "IN_MEMORY", 0)
     monkeypatch.setattr(train_head, "IN_MEMORY", 0)
     streamed = PretrainedImageClassifier(**TINY).fit(features, Y)
-    assert features_from_files.first_columns(features, 3).shape == (40, 3)
+    assert features_as_input.first_columns(features, 3).shape == (40, 3)
     np.testing.assert_allclose(streamed.predict_proba(new), found.predict_proba(new), atol=0.02)
     assert_array_equal(streamed.typicality(new), found.typicality(new))
     assert_array_equal(streamed.transform(new), found.transform(NEW))

@@ -18,7 +18,7 @@ from sklearn.metrics import (
 )
 
 from sktl._evaluation.class_figures import ClassFigures
-from sktl._evaluation.groups import Groups
+from sktl._evaluation.group_figures import Groups
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = [f"c{i}" for i in range(6)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from sktl._evaluation.groups import Groups
+from sktl._evaluation.group_figures import Groups
 from sktl._evaluation.label_figures import LabelFigures
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from sktl._evaluation.groups import Groups
+from sktl._evaluation.group_figures import Groups
 from sktl._evaluation.number_figures import NumberFigures
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -25,7 +25,7 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
 from sktl._features import checking_pass as _checks
 from sktl._features import cluster_pass as _pass
-from sktl._features import worker_blocks as _blocks
+from sktl._features import worker_tasks as _blocks
 from sktl._images import samples as _samples
 from sktl._images.samples import FileSample
 from sktl._utils import devices as _devices

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._features.image_features import _COMMON
-from sktl._storage.feature_files import PROGRESS
+from sktl._storage.parquet_files import PROGRESS
 from sktl.datasets import ImageFeatures, load_features, write_features
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 

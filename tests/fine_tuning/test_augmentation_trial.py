@@ -21,7 +21,7 @@ from sktl._fine_tuning import augmentation_trial as _trial
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform
 from sktl._images.samples import as_samples
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled
+from sktl._targets.labelled_samples import Labelled
 from sktl._training.training_run import Run
 
 RNG = np.random.default_rng(0)

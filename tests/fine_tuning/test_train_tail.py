@@ -17,12 +17,12 @@ from torchvision.ops import StochasticDepth
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._fine_tuning import train_tail as _tail
-from sktl._fine_tuning.image_batches import Batch, StoredInputs
+from sktl._fine_tuning.tail_batches import Batch, StoredInputs
 from sktl._fine_tuning.train_tail import FineTuned, Start, Workers, _draws, train_tail
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback, EpochScoring
 from sktl._head import feature_stream, train_head
 from sktl._head.lbfgs_rotation import Rotation
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.net_callbacks import count_epochs
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run

@@ -15,8 +15,8 @@ from sktl._head.penalty_selection import Conditions, cross_validate
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.folds import Folds
 from sktl._targets.label_targets import check_indicator
+from sktl._targets.labelled_samples import Labelled
 from sktl._targets.number_targets import check_numbers
-from sktl._targets.split import Labelled
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
 

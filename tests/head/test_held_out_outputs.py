@@ -10,7 +10,7 @@ from sktl._head.held_out_outputs import held_out_outputs
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.folds import Folds
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.training_run import Run
 
 RNG = np.random.default_rng(0)

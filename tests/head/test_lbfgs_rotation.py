@@ -12,7 +12,7 @@ from sktl._head.lbfgs_rotation import Rotation, rotation
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
 

@@ -13,8 +13,8 @@ from sktl._head import principal_axes as _axes
 from sktl._head.penalty_selection import Candidates, Conditions, cross_validate, joined, refine
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
+from sktl._targets.labelled_samples import Labelled
 from sktl._targets.number_targets import check_numbers
-from sktl._targets.split import Labelled
 from sktl._utils.threads import single_threaded_pool
 
 RNG = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from sktl._head.feature_batches import StandardizedFeatures
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.losses import CrossEntropy
 from sktl._training.net_callbacks import CosineSchedule, count_epochs
 from sktl._training.net_params import check_net_params

@@ -15,7 +15,7 @@ import sktl
 from sktl import check_images
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.dicom import device
-from sktl._images.dicom_frames import coded_size
+from sktl._images.dicom_compression import coded_size
 from sktl._images.preprocessing import Preprocessing
 from sktl.exceptions import InvalidInputError
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from sktl._images.decoding import ImageProblem, decode
+from sktl._images.format_readers import READERS, reader_name
 from sktl._images.preprocessing import Preprocessing
-from sktl._images.readers import READERS, reader_name
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="reading HEIC needs pillow-heif, an optional package")
 

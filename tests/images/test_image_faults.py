@@ -23,7 +23,7 @@ from processes import in_child, needs_fork
 from representatives import slow_except
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images, rank_backbones
-from sktl._features import prefetch
+from sktl._features import decoding_ahead
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.network_pixels import network_pixels
 from sktl._images.samples import as_samples
@@ -355,8 +355,8 @@ def test_good_images_are_kept_when_others_raise_and_decoded_once_when_checked(tm
 def test_skipping_decodes_what_is_computed_once_and_nothing_that_is_cached(tmp_path, monkeypatch):
     X = [saved(NOISE.rotate(20 * i)) for i in range(9)]
     decoded = []
-    decode = prefetch.network_pixels
-    monkeypatch.setattr(prefetch, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
+    decode = decoding_ahead.network_pixels
+    monkeypatch.setattr(decoding_ahead, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
     for cache in (tmp_path / "cache", False):
         for n in (1, int(cache is False)):
             del decoded[:]
@@ -369,8 +369,8 @@ def test_skipping_decodes_what_is_computed_once_and_nothing_that_is_cached(tmp_p
 def test_images_are_decoded_once_for_all_checks(monkeypatch):
     X = [saved(NOISE.rotate(7 + 20 * i)) for i in range(9)]
     decoded = []
-    decode = prefetch.network_pixels
-    monkeypatch.setattr(prefetch, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
+    decode = decoding_ahead.network_pixels
+    monkeypatch.setattr(decoding_ahead, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
     for _ in range(2):
         assert len(check_images([*X, b""])) == 1
     assert sorted(decoded) == sorted([b"", b"", *X])

@@ -18,9 +18,9 @@ from raster_files import chunk, packed, png, tiff
 
 from sktl import PretrainedImageEncoder, check_images
 from sktl._images.decoding import ImageProblem, _decode_by_pillow, content_key, decode, pil_to_rgb
+from sktl._images.format_readers import READERS, reader_name
 from sktl._images.pillow_corrections import without_texts
 from sktl._images.preprocessing import Preprocessing
-from sktl._images.readers import READERS, reader_name
 from sktl._images.samples import PILSample
 
 PREPROCESSING = Preprocessing(8, (8, 8))

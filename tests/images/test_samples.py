@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from sktl._images.decoding import ImageProblem, decode
-from sktl._images.image_containers import is_flattened
+from sktl._images.input_containers import is_flattened
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import as_argument
 from sktl._images.samples import FileSample, as_samples

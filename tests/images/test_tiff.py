@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from raster_files import packed, tiff
 
 from sktl._images.decoding import ImageProblem, decode, read_pixels
+from sktl._images.format_readers import READERS, reader_name
 from sktl._images.preprocessing import Preprocessing
-from sktl._images.readers import READERS, reader_name
 
 tifffile = pytest.importorskip("tifffile", reason="these TIFF files need tifffile, an optional package")
 

@@ -22,7 +22,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from sktl import FeatureMapDisplay, PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
-from sktl._inspection.drawing import style
+from sktl._inspection.figure_layout import style
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 mpl.use("Agg")  # of the tests; the package leaves the backend alone

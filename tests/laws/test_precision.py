@@ -21,7 +21,7 @@ from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._estimators.summary import facts_of
 from sktl._features import engines as _engines
 from sktl._features.engines import FrozenPart
-from sktl._features.features_from_files import source_of
+from sktl._features.features_as_input import source_of
 from sktl._features.openvino import installed_version, survived
 from sktl._images.decoding import decoding_rule
 from sktl._storage.model_file import open_model

@@ -37,13 +37,13 @@ ONLY_IN = {
     "openvino": {"_features.openvino"},
     "safetensors": {"_backbones.weights", "_storage.tensor_streams", "_storage.model_file"},
     "huggingface_hub": {"_backbones.weight_downloads", "_hub.model_card", "_hub.access"},
-    "sqlite3": {"_storage.database", "_storage.sqlite_store"},
+    "sqlite3": {"_storage.sqlite_database", "_storage.sqlite_store"},
     "click": {
         "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command",
-        "_cli.saved_models", "_cli.options", "_cli.command_wording", "_cli.command_group",
-        "_cli.output_files", "_cli.output_formats",
+        "_cli.saved_models", "_cli.options", "_cli.command_group",
+        "_cli.output_files", "_cli.text_formats",
     },
-    "pandas": {"_selection.ranking_table"},
+    "pandas": {"_ranking.ranking_table"},
     "sklearn": {
         "_audit.classes", "_audit.audit_arguments", "_audit.out_of_fold", "_cli.metrics_text", "_utils.sklearn_compat",
         "_targets.target_columns", "_targets.class_targets",
@@ -52,9 +52,9 @@ ONLY_IN = {
         "_estimators.predictor", "_estimators.classifier", "_estimators.regressor", "_estimators.encoder",
         "_hub.sharing", "_evaluation.metrics", "_inspection.training_curve", "_estimators.wrapped_estimators",
         "_inspection.saliency",
-        "_inspection.feature_map", "_selection.rank_backbones", "_selection.validation", "_selection.output_layer",
-        "_reports.evaluation", "_evaluation.label_figures",
-        "datasets", "_datasets.bunch", "_datasets.embedded_features", "_datasets.synthetic_datasets",
+        "_inspection.feature_map", "_ranking.rank_backbones", "_ranking.cv_and_scoring", "_ranking.features_estimator",
+        "_reports.evaluation_report", "_evaluation.label_figures",
+        "datasets", "_datasets.bunch", "_datasets.embedding_content", "_datasets.synthetic_datasets",
         "_cli.accuracy_estimates", "_deployment.export_arguments",
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
@@ -63,13 +63,13 @@ ONLY_IN = {
     "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
     "redis": set(),  # imported when the first cache on a server is opened
-    "pyarrow": set(),  # `_storage.feature_files` imports it when a file is opened
+    "pyarrow": set(),  # `_storage.parquet_files` imports it when a file is opened
 }  # fmt: skip
 # Methods that import a folder below them when they are called.
 LATE = {
-    ("_audit.image_audit", "_reports.audit_page"),  # `ImageAudit.to_html`; pages import the kinds of findings
+    ("_audit.audit_result", "_reports.audit_page"),  # `ImageAudit.to_html`; pages import the kinds of findings
     ("_estimators.base", "_deployment.export"),  # the method `export`
-    ("_estimators.base", "_deployment.report"),  # its annotation
+    ("_estimators.base", "_deployment.export_report"),  # its annotation
 }
 
 

@@ -17,13 +17,13 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(sktl.__path__, 
 
 LONG = [
     "sktl._audit.audit_images", "sktl._datasets.embedded_features", "sktl._deployment.export",
-    "sktl._estimators.loading", "sktl._reports.evaluation", "sktl._selection.rank_backbones",
+    "sktl._estimators.loading", "sktl._reports.evaluation_report", "sktl._ranking.rank_backbones",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", slow_except(MODULES, *MODULES, thorough=LONG))
 def test_the_examples_of_a_module(name, monkeypatch):
-    if name in ("sktl._audit.audit_images", "sktl._deployment.export", "sktl._selection.rank_backbones"):
+    if name in ("sktl._audit.audit_images", "sktl._deployment.export", "sktl._ranking.rank_backbones"):
         less.take_small_images(monkeypatch)
         less.try_few_penalties(monkeypatch)
         less.compile_nothing(monkeypatch)

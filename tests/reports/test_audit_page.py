@@ -13,8 +13,8 @@ from audits import audit_of, noise
 
 from sktl._audit.issues import KINDS, Issue
 from sktl._images.samples import as_samples
-from sktl._reports.audit_findings import WORDS, chosen
 from sktl._reports.audit_page import audit_page
+from sktl._reports.audit_page_data import WORDS, chosen
 from sktl._reports.page_thumbnails import Album
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 

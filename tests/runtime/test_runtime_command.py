@@ -16,6 +16,7 @@ from processes import ROOTS
 
 from sktl.runtime import command
 from sktl.runtime.command import main
+from sktl.runtime.records import as_json
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_predictions_are_a_table(place, capsys, kind):
 
 
 def test_json_is_exact_for_programs_and_does_not_steer_a_terminal(capsys, monkeypatch):
-    text = command._as_json([{"image": "a\u202eb", "prediction": "\x9bcat"}])
+    text = as_json([{"image": "a\u202eb", "prediction": "\x9bcat"}])
     for is_terminal in (True, False):
         monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
         assert command._print(text)

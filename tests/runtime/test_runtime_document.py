@@ -17,7 +17,7 @@ from PIL import Image
 from sktl._images.preprocessing import Preprocessing
 from sktl.exceptions import ModelFileError
 from sktl.runtime import document as runtime_document
-from sktl.runtime.document import DocumentError, ModelDocument, References, are_different
+from sktl.runtime.document import ExportedDocumentError, ModelDocument, References, are_different
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
 
@@ -196,7 +196,7 @@ def test_counting_the_values_of_a_hostile_document_takes_no_longer_than_reading_
     ],
 )  # fmt: skip
 def test_a_document_that_could_not_be_read_is_not_written_and_the_reason_calls_no_file_damaged(changes, reason):
-    with pytest.raises(DocumentError, match=reason) as caught:
+    with pytest.raises(ExportedDocumentError, match=reason) as caught:
         replace(CLASSES, **changes).to_json()
     assert "damaged" not in str(caught.value)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sktl._features.prefetch import Decoder
+from sktl._features.decoding_ahead import Decoder
 from sktl._images.decoding import content_key
 from sktl._images.samples import as_samples
 from sktl.datasets import LazyImages

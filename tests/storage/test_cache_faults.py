@@ -25,9 +25,9 @@ from representatives import slow_except
 
 from sktl import PretrainedImageClassifier
 from sktl._storage import cache as _cache
-from sktl._storage import database as _database
+from sktl._storage import sqlite_database as _database
 from sktl._storage.cache import open_cache
-from sktl._storage.database import Database
+from sktl._storage.sqlite_database import Database
 from sktl._storage.sqlite_store import SQLiteStore
 from sktl._storage.value_store import new_owner
 from sktl.exceptions import CacheError, CacheWarning

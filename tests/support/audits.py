@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from sktl._audit.image_audit import ImageAudit
+from sktl._audit.audit_result import ImageAudit
 from sktl._audit.issues import as_array
 from sktl._images.samples import as_samples
 

@@ -7,7 +7,7 @@ import numpy as np
 from sktl import EvaluationReport
 from sktl._estimators.summary import Fact
 from sktl._evaluation.class_figures import ClassFigures
-from sktl._evaluation.groups import Groups
+from sktl._evaluation.group_figures import Groups
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.typicality_figures import TypicalityFigures

@@ -1,17 +1,56 @@
-"""Groups join what folds must not split."""
+"""Groups are checked, and join what folds must not split."""
+
+from datetime import date
 
 import numpy as np
+import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.sample_groups import joined_groups, with_copies_together
+from sktl._targets.sample_groups import check_groups, joined_groups, with_copies_together
+from sktl.exceptions import InvalidInputError
 
 NUMBERS = st.lists(st.integers(0, 4), min_size=1, max_size=12).map(np.array)
 
 
 def targets_of(n, groups=None):
     return ClassTargets(np.arange(2), np.arange(n) % 2, np.ones(n), groups)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ["b", "a", "b"], [7, 3, 7], [0.5, 0, 0.5], [b"b", b"a", b"b"], ["a\0", "a", "a\0"], np.array([[1], [0], [1]]),
+        pd.Series(["z", "y", "z"]), pd.to_datetime(["2021", "2020", "2021"]),
+        [date(2, 1, 1), date(1, 1, 1), date(2, 1, 1)], np.array(["2021", "2020", "2021"], np.datetime64),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:A column-vector groups")
+def test_groups_are_numbered_whatever_their_type(groups):
+    assert check_groups(groups, 3).tolist() == [1, 0, 1]
+    assert check_groups(None, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([1, 2], "groups has 2 entries, but X has 3 images"),
+        ([1, None, 2], r"groups\[1\] is a missing value"),
+        ([1, np.nan, 2], r"groups\[1\] is a missing value"),
+        (np.array(["a", np.nan, "b"]), r"groups\[1\] is 'nan', to which NumPy converts a missing value"),
+        ([1, "1", 2], r"groups mixes values of types int and str: groups\[0\] is 1, groups\[1\] is '1'"),
+        ([True, 1, 2], "groups mixes values of types bool and int"),
+        ([date(2020, 1, 1), "2020-01-01", "x"], "groups mixes values of types date and str"),
+        (pd.Series([("p", 1), ("p", 2), ("q", 1)]), r"groups\[0\] is a tuple, \('p', 1\); .* Convert .* with str"),
+        (pd.Series([frozenset("a"), frozenset("b"), frozenset("ab")]), r"groups\[0\] is a frozenset"),
+        ([object(), object(), object()], r"groups\[0\] is an object, <object object>; groups must hold"),
+    ],
+)
+def test_groups_that_do_not_match_are_refused(groups, words):
+    with pytest.raises(InvalidInputError, match=words):
+        check_groups(groups, 3)
 
 
 @given(NUMBERS)

@@ -1,8 +1,7 @@
-"""Weights and groups: one for each image, finite and present, or an error by the name of their argument."""
+"""Weights: one for each image, finite and present, or an error by the name of their argument."""
 
 from __future__ import annotations
 
-from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from sktl._targets.sample_weights import as_weight, check_groups, check_sample_weight
+from sktl._targets.sample_weights import as_weight, check_sample_weight
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 
@@ -58,40 +57,6 @@ def test_no_weights_are_equal_weights():
 def test_weights_that_are_all_zero_are_refused():
     with pytest.raises(InvalidInputError, match="sample_weight is all zero"):
         check_sample_weight(np.zeros(3), 3)
-
-
-@pytest.mark.parametrize(
-    "groups",
-    [
-        ["b", "a", "b"], [7, 3, 7], [0.5, 0, 0.5], [b"b", b"a", b"b"], ["a\0", "a", "a\0"], np.array([[1], [0], [1]]),
-        pd.Series(["z", "y", "z"]), pd.to_datetime(["2021", "2020", "2021"]),
-        [date(2, 1, 1), date(1, 1, 1), date(2, 1, 1)], np.array(["2021", "2020", "2021"], np.datetime64),
-    ],
-)  # fmt: skip
-@pytest.mark.filterwarnings("ignore:A column-vector groups")
-def test_groups_are_numbered_whatever_their_type(groups):
-    assert check_groups(groups, 3).tolist() == [1, 0, 1]
-    assert check_groups(None, 3) is None
-
-
-@pytest.mark.parametrize(
-    ("groups", "words"),
-    [
-        ([1, 2], "groups has 2 entries, but X has 3 images"),
-        ([1, None, 2], r"groups\[1\] is a missing value"),
-        ([1, np.nan, 2], r"groups\[1\] is a missing value"),
-        (np.array(["a", np.nan, "b"]), r"groups\[1\] is 'nan', to which NumPy converts a missing value"),
-        ([1, "1", 2], r"groups mixes values of types int and str: groups\[0\] is 1, groups\[1\] is '1'"),
-        ([True, 1, 2], "groups mixes values of types bool and int"),
-        ([date(2020, 1, 1), "2020-01-01", "x"], "groups mixes values of types date and str"),
-        (pd.Series([("p", 1), ("p", 2), ("q", 1)]), r"groups\[0\] is a tuple, \('p', 1\); .* Convert .* with str"),
-        (pd.Series([frozenset("a"), frozenset("b"), frozenset("ab")]), r"groups\[0\] is a frozenset"),
-        ([object(), object(), object()], r"groups\[0\] is an object, <object object>; groups must hold"),
-    ],
-)
-def test_groups_that_do_not_match_are_refused(groups, words):
-    with pytest.raises(InvalidInputError, match=words):
-        check_groups(groups, 3)
 
 
 @pytest.mark.parametrize("weight", [2, 2.0, np.float32(2), np.int64(2), Fraction(2)])

@@ -21,8 +21,9 @@ from sklearn.exceptions import DataConversionWarning
 
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns
-from sktl._targets.target_columns import RowsOf, as_numbers, cell_of, check_complete, check_labels, first_shown, shown
+from sktl._targets.target_columns import RowsOf, as_numbers, cell_of, check_complete, check_labels, first_shown
 from sktl._targets.target_tables import Table
+from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
 MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), Decimal("nan")]
@@ -275,7 +276,7 @@ def test_tensors_in_brain_floats_are_numbers():
 
 
 def test_integers_too_long_for_python_to_print_are_shown_by_their_type():
-    assert shown(10**5000) == "<int>"
+    assert shown_value(10**5000) == "<int>"
 
 
 def test_tensors_are_labels_with_gradients_too_and_in_lists():
@@ -337,7 +338,7 @@ def test_a_warning_about_a_column_points_at_the_line_that_passed_it():
 
 @pytest.mark.parametrize("value", ["x" * 10_000, ["x" * 10_000], np.arange(10_000), dict.fromkeys(range(10_000))])
 def test_messages_stay_short(value):
-    assert len(shown(value)) < 120
+    assert len(shown_value(value)) < 120
     assert len(first_shown([value] * 1000)) < 700
     for y in (["a", "b", value, 3], [1, value], [1, "a" * 9999], ["a" * 9999, 1], [b"a" * 9999, 1]):
         with pytest.raises(InvalidInputError) as caught:

@@ -14,7 +14,7 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._images.augmentation import RandomChange
 from sktl._images.preprocessing import Preprocessing
-from sktl._storage.model_file import DocumentError, open_model, write_model
+from sktl._storage.model_file import SavedDocumentError, open_model, write_model
 from sktl._training.json_values import decode, encode, plain
 from sktl._training.recipe import Recipe, TailRecipe
 from sktl.exceptions import ImageFailure, InvalidParameterError, ModelFileError
@@ -119,7 +119,7 @@ def test_a_value_with_other_fields_than_ours_is_refused_in_plain_words(change, w
     value = encode(Preprocessing(8, (8, 8)), "")
     assert decode(value) == Preprocessing(8, (8, 8))
     change(value)
-    with pytest.raises(DocumentError, match=words) as caught:
+    with pytest.raises(SavedDocumentError, match=words) as caught:
         decode(value)
     assert "__init__" not in str(caught.value)
 
@@ -139,7 +139,7 @@ def test_a_field_of_another_type_is_refused_in_one_short_line(value):
     assert decode(written) == value
     for name in written["of"]:
         for other in ([], {"dict": []}, {"tuple": ["x", 1]}, 10**100, {"value": "RandomChange", "of": {}}):
-            with pytest.raises(DocumentError) as caught:
+            with pytest.raises(SavedDocumentError) as caught:
                 decode({**written, "of": {**written["of"], name: other}})
             assert len(str(caught.value)) < 300
 
@@ -147,7 +147,7 @@ def test_a_field_of_another_type_is_refused_in_one_short_line(value):
 @pytest.mark.parametrize("key", [2**64, -(2**64), (1, 2**64), ((2**70,), "a")])
 def test_integers_that_may_have_any_hash_are_no_keys(key):
     """A dict compares keys of equal hash each with each, which takes minutes for a file of a megabyte."""
-    for name, refused in (("dict", DocumentError), ("written", InvalidParameterError)):
+    for name, refused in (("dict", SavedDocumentError), ("written", InvalidParameterError)):
         with pytest.raises(refused, match=r"has the key .*, which is too large"):
             encode({key: 0}, "net_params") if name == "written" else decode({"dict": [[encode(key, ""), 0]]})
     kept = {2**64 - 1: 0, (-(2**63), 1.5): 0, "a": 0, True: 0, None: 0}
@@ -161,11 +161,11 @@ def test_integers_that_may_have_any_hash_are_no_keys(key):
 def test_a_field_of_a_similar_type_is_refused_too(name, value):
     written = encode(WRITTEN[4], "")
     written["of"][name] = value
-    with pytest.raises(DocumentError, match=rf"^{name}=.* of its Recipe has another type than in this version$"):
+    with pytest.raises(SavedDocumentError, match=rf"^{name}=.* of its Recipe has another type than in this version$"):
         decode(written)
 
 
-@pytest.mark.parametrize("error", [DocumentError("it has 'momentum'"), TypeError("pop expected"), KeyError("x")])
+@pytest.mark.parametrize("error", [SavedDocumentError("it has 'momentum'"), TypeError("pop expected"), KeyError("x")])
 def test_what_another_version_wrote_is_said_to_be_that_and_not_damaged(error, tmp_path):
     for version, words in {
         "99.1": r"was written by sktl 99\.1, and this version, .*Update sktl",

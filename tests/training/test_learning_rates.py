@@ -12,7 +12,7 @@ from sktl import PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head.standardization import Standardization, standardized
 from sktl._head.train_head import output_values, train_head
-from sktl._targets.split import Labelled, Split
+from sktl._targets.labelled_samples import Labelled, Split
 from sktl._training.learning_rates import evenness, stable_lr
 from sktl._training.recipe import SHRINKAGE
 from sktl._training.training_run import Run
