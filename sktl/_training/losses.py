@@ -87,11 +87,15 @@ class CrossEntropy(nn.CrossEntropyLoss):
         # Written out, because torch's softmax takes three times as long for few classes.
         logits -= logits.amax(dim=1, keepdim=True)
         found = logits.exp()
-        totals = found.sum(dim=1, keepdim=True)
-        of_each = totals[:, 0].log() - (logits * wanted).sum(dim=1)
+        # Without each sample's own class, whose term is about 1 if the sample is classified with confidence. Next to
+        # it, rounding would erase the other terms, and a descent would search in vain for values that are lower.
+        slopes = found - wanted
+        others = slopes.sum(dim=1, keepdim=True)
+        of_each = (others[:, 0].double() + 1).log().to(logits.dtype) - (logits * wanted).sum(dim=1)
+        totals = others + 1
         found /= totals
         seconds = found - found.square()
-        return of_each, found.sub_(wanted), seconds
+        return of_each, slopes.addcmul_(wanted, others, value=-1).div_(totals), seconds
 
     def held_out(
         self, logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor
@@ -183,11 +187,13 @@ class BinaryCrossEntropy(ElementwiseLoss):
         return values * (1 - self.label_smoothing) + self.label_smoothing / 2
 
     def of_each(self, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        return nn.functional.softplus(outputs) - outputs * wanted
+        softplus = nn.functional.softplus
+        # Not softplus(outputs) - outputs * wanted: the difference of large numbers would erase small losses.
+        return softplus(-outputs) * wanted + softplus(outputs) * (1 - wanted)
 
     def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found = outputs.sigmoid()
-        return found - wanted, found - found.square()
+        found, against = outputs.sigmoid(), (-outputs).sigmoid()  # 1 - found would be rounded
+        return found * (1 - wanted) - against * wanted, found * against
 
     def scores(self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return ((outputs > 0) == (values > 0.5)).float()

@@ -105,6 +105,20 @@ def test_problems_along_samples_are_the_same_problem(problem):
 
 
 @settings(max_examples=25)
+@given(arrays(np.int64, (K, N), elements=st.integers(-20, 0)), CODES)
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy"])
+def test_small_losses_and_slopes_along_samples_are_as_precise_as_large_ones(name, halves, codes):
+    # The sample's own output is the largest, by up to 18. All outputs and their differences are exact in float32.
+    own = nn.functional.one_hot(codes, K)
+    outputs = torch.from_numpy(halves).double() / 2 - 0.5 + 8.5 * own.T
+    loss = make_loss(name, 0.0)
+    wanted = loss.wanted(codes if name == "cross_entropy" else own.double(), K)
+    exact, found = (loss.along_samples(each[None], wanted.to(each.dtype), None) for each in (outputs, outputs.float()))
+    for precise, single in zip(exact[:2], found[:2], strict=True):
+        torch.testing.assert_close(single.double(), precise, rtol=1e-5, atol=0)
+
+
+@settings(max_examples=25)
 @given(problems(), st.sampled_from([0, 2]))
 def test_a_weight_is_a_number_of_repetitions(problem, weight):
     loss, outputs, values, _ = problem
