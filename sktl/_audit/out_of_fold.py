@@ -95,6 +95,13 @@ class Learner:
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)
         return replace(self, estimator=predictor, features=self.features[:, :n_features])
 
+    def with_stages(self, tuned: Learner) -> Learner:
+        """Return the learner with the number of stages that another one has chosen, and with its own penalty."""
+        if self.features is None:
+            return self
+        stages = tuned.estimator.feature_stages
+        return replace(self, estimator=clone(self.estimator).set_params(feature_stages=stages))
+
     def held_out_values(
         self, targets: Targets, rows: np.ndarray, folds: Folds, trusted: np.ndarray
     ) -> np.ndarray | None:
