@@ -129,8 +129,8 @@ class LabelModel:
         if isinstance(targets, ClassTargets) and learner.features is not None:
             trusted = _trusted(targets, votes.added_to(alone))
         if not trusted.all():
-            # Without weight, the others do not count. The features of those that do would be a copy of nearly all. Their
-            # best penalty differs, but hardly ever their best number of stages.
+            # Without weight, the others do not count. The features of those that do would be a copy of nearly all.
+            # Their best penalty differs, but hardly ever their best number of stages.
             seen = targets.with_changes(weights=targets.weights * trusted)
             tuned = learner.with_stages(tuned).tuned(seen, rows)
             alone = out_of_fold(tuned, targets, plain, rows, cv, seed, trusted)
