@@ -146,7 +146,7 @@ class Trial:
     def probe(self, **parameters):
         """Return the output layer trained alone."""
         features, recipe = self.extractor(self.training.samples), self.recipe(**{"trainable_stages": 0} | parameters)
-        return train_head(self.labelled(features), recipe, Run(self.seed)).module_.output
+        return train_head(self.labelled(features), recipe, Run(self.seed), [features.shape[1]]).module_.output
 
     def labelled(self, features):
         """Return features with what is to be learned of the images."""
@@ -155,7 +155,7 @@ class Trial:
     def start(self, probing):
         """Return the output layer with which the stages start."""
         features = self.extractor(self.training.samples)
-        return train_head(self.labelled(features), probing, Run(self.seed)).module_.output
+        return train_head(self.labelled(features), probing, Run(self.seed), [features.shape[1]]).module_.output
 
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""
