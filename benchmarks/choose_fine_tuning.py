@@ -160,8 +160,9 @@ class Trial:
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""
         recipe = replace(self.recipe(**{"trainable_stages": "all"} | parameters), interpolation=1.0)
+        split, run = Split(self.training), Run(self.seed)
         started = time.perf_counter()
-        net = train_stages(self.extractor, Split(self.training), recipe, Run(self.seed), Run(self.seed)).net
+        net = train_stages(self.extractor, split, recipe, run, run, lambda features, recipe: (recipe, {})).net
         seconds = time.perf_counter() - started
         network, layer = net.module_.cut.network, net.module_.output
         trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]
