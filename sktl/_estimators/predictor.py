@@ -19,7 +19,7 @@ from torch import nn
 from sktl._backbones.backbone import Backbone, tensors_digest
 from sktl._backbones.taps import StageLayout
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.features_as_input import check_images, contiguous
+from sktl._features.features_as_input import check_images, first_columns
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.tail_batches import check_change
 from sktl._fine_tuning.training_phases import Choose, Images, Tuned, open_checkpoint, train_stages
@@ -187,7 +187,7 @@ class PretrainedImagePredictor(PretrainedImageBase):
         extractor = replace(extractor, feature_stages=chosen.n_stages)
         groups = layout.groups_of(chosen.n_stages)
         sizes = [size for _, size in groups]
-        split = _split(features, rows, None).map(lambda some: contiguous(some, sum(sizes)))
+        split = _split(features, rows, None).map(lambda some: first_columns(some, sum(sizes)))
         if watched is not None:
             with as_argument("X_val"):
                 split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets).counted())
