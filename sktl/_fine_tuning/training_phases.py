@@ -38,8 +38,9 @@ from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
+from .micro_batches import Workers
 from .tail_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
-from .train_tail import Start, Workers, keeps_start, train_tail
+from .train_tail import Start, keeps_start, train_tail
 
 Images: TypeAlias = Labelled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
