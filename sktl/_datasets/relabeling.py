@@ -19,7 +19,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .audit_decisions import Decision
-from .label_tables import MOST_WHOLE
+from .table_values import MOST_WHOLE
 
 
 def rows_of(values: Any, rows: np.ndarray) -> Any:
