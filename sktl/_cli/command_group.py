@@ -15,7 +15,7 @@ import click
 from sktl._words import one_line
 from sktl.exceptions import InputWarning, InvalidImageError, SktlError
 
-from .command_messages import Wording, shown
+from .command_messages import Wording, printable
 from .options import wording_of
 
 _INTERRUPTED = 130
@@ -78,7 +78,8 @@ def _explained(error: Exception, words: Wording) -> str:
     if isinstance(error, UnicodeError):
         return f"A name cannot be written as text: {error}"
     if isinstance(error, ImportError):  # of a shared object, such as those of PyTorch
-        return f"A library cannot be loaded: {shown(one_line(error))}. Free some memory, or install the packages again."
+        advice = "Free some memory, or install the packages again."
+        return f"A library cannot be loaded: {printable(one_line(error))}. {advice}"
     return f"Out of memory: {error}. Free some memory, or use smaller images, fewer threads or another network."
 
 
@@ -95,7 +96,7 @@ def _unwritable() -> TextIO:
 
 
 def _of_the_system(error: OSError) -> str:
-    place = shown(os.fsdecode(error.filename)) if error.filename else _stream_of(error)
+    place = printable(os.fsdecode(error.filename)) if error.filename else _stream_of(error)
     return f"{place}: {error.strerror or error}." if place else f"{error.strerror or error}."
 
 
