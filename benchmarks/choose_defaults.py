@@ -47,7 +47,8 @@ def output_layer(optimizer, lr, weight_decay, epochs=50, steps=20, schedule="cos
     def predict_proba(X, y, X_test, seed):
         batch_size = None if optimizer == "lbfgs" else max(16, math.ceil(len(y) / steps))
         recipe = Recipe(optimizer, lr, weight_decay, epochs, batch_size, schedule, 0.0, 0.0, 0, shrinkage=shrinkage)
-        net = train_head(Split(Labelled(X, ClassTargets(np.unique(y), y, np.ones(len(y))))), recipe, Run(seed))
+        targets = ClassTargets(np.unique(y), y, np.ones(len(y)))
+        net = train_head(Split(Labelled(X, targets)), recipe, Run(seed), [X.shape[1]])
         layer = net.module_.output
         return softmax(X_test @ layer.weight.detach().numpy().T + layer.bias.detach().numpy(), axis=1)
 

@@ -146,7 +146,7 @@ class Trial:
     def probe(self, **parameters):
         """Return the output layer trained alone."""
         features, recipe = self.extractor(self.training.samples), self.recipe(**{"trainable_stages": 0} | parameters)
-        return train_head(self.labelled(features), recipe, Run(self.seed)).module_.output
+        return train_head(self.labelled(features), recipe, Run(self.seed), [features.shape[1]]).module_.output
 
     def labelled(self, features):
         """Return features with what is to be learned of the images."""
@@ -155,13 +155,14 @@ class Trial:
     def start(self, probing):
         """Return the output layer with which the stages start."""
         features = self.extractor(self.training.samples)
-        return train_head(self.labelled(features), probing, Run(self.seed)).module_.output
+        return train_head(self.labelled(features), probing, Run(self.seed), [features.shape[1]]).module_.output
 
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""
         recipe = replace(self.recipe(**{"trainable_stages": "all"} | parameters), interpolation=1.0)
+        split, run = Split(self.training), Run(self.seed)
         started = time.perf_counter()
-        net = train_stages(self.extractor, Split(self.training), recipe, Run(self.seed), Run(self.seed)).net
+        net = train_stages(self.extractor, split, recipe, run, run, lambda features, recipe: (recipe, {})).net
         seconds = time.perf_counter() - started
         network, layer = net.module_.cut.network, net.module_.output
         trained = [p.detach().clone() for p in [*network.parameters(), *layer.parameters()]]

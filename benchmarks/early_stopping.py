@@ -54,7 +54,7 @@ def ways(X, targets, seed):
         recipe = resolve_recipe(clf, 0, TrainingSet(len(X[rows])), X.shape[1], torch.device("cpu"))
         params = None if epoch is None else {"callbacks": [("restore", RestoreAt(epoch))]}
         split = Split(Labelled(X[rows], targets.take(rows)), validation)
-        return train_head(split, replace(recipe, **changes), Run(seed, params))
+        return train_head(split, replace(recipe, **changes), Run(seed, params), [X.shape[1]])
 
     rows, held_out = hold_out(targets, 0.1, seed)
     stopped = train(rows, validation=Labelled(X[held_out], targets.take(held_out)))

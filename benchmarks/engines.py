@@ -20,6 +20,7 @@ import torch
 from measuring import report, write_page
 
 from sktl._backbones.resolve_backbone import resolve_backbone
+from sktl._features.engines import FrozenPart
 from sktl._features.frozen_trunk import Trunk
 from sktl._features.openvino import CompiledFunction
 from sktl._utils.threads import single_threaded_pool
@@ -55,8 +56,8 @@ def measure(name: str) -> dict[str, tuple[float, float]]:
     backbone = resolve_backbone(name, None, None, 0)
     images = np.random.default_rng(0).integers(0, 256, (N_IMAGES, *backbone.preprocessing.crop, 3), np.uint8)
     with patch.object(Trunk, "_fold"):
-        plain = Trunk(backbone, CPU)
-    folded = Trunk(backbone, CPU)
+        plain = FrozenPart(backbone, CPU).trunk(4)
+    folded = FrozenPart(backbone, CPU).trunk(4)
     runs: dict[str, tuple[int, Callable]] = {PLAIN: (4, plain.run), TORCH: (4, folded.run)}
     for chunk, engine in ((4, OPENVINO), (1, f"{OPENVINO}, chunks of 1"), (8, f"{OPENVINO}, chunks of 8")):
         compiled = CompiledFunction(folded.compute, torch.from_numpy(images[:chunk]), THREADS)

@@ -60,7 +60,7 @@ def library(features, codes):
     )
     split = Split(Labelled(features, ClassTargets(classes, codes, np.ones(len(codes)))))
     with preparation() as prepared:
-        net = train_head(split, recipe, Run(0))
+        net = train_head(split, recipe, Run(0), [n_features])
     return count_epochs(net.history), prepared[0], time.thread_time() - started
 
 

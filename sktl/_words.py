@@ -44,18 +44,16 @@ def error_words(error: BaseException, length: int = 200) -> str:
     return one_line(f"{name}: {message}" if message else name, length)
 
 
-def shown_name(name: str, length: int = 240) -> str:
+def shown_name(name: str) -> str:
     """Return a name as messages show it: quoted with escapes if it is not printable, without its middle if it is long.
 
     Parameters
     ----------
     name : str
         Name of a file, or what was passed as one.
-    length : int, default=240
-        Maximum length of a name, with its escapes, that is shown in full.
     """
     # Escapes may be ten times as long as the characters that they represent, so the escaped name is cut.
-    return cut_middle(name if name.isprintable() else repr(name), length, len(name))
+    return cut_middle(name if name.isprintable() else repr(name), n_characters=len(name))
 
 
 def cut_middle(text: str, length: int = 240, n_characters: int | None = None) -> str:

@@ -55,7 +55,7 @@ class Copies:
 
 
 def find_copies(
-    thumbnails: dict[int, Thumbnail], samples: list[Sample], features: np.ndarray | None, pool: ThreadPoolExecutor
+    thumbnails: dict[int, Thumbnail], samples: list[Sample], features: np.ndarray, pool: ThreadPoolExecutor
 ) -> Copies:
     """Find copies among images.
 
@@ -64,7 +64,7 @@ def find_copies(
     thumbnails : dict of int to Thumbnail
         Thumbnails of usable images by their positions.
     samples : list of Sample
-    features : float32 array of shape (n_usable, n_features) or None
+    features : float32 array of shape (n_usable, n_features)
         Features of the usable images, in the order of `thumbnails`.
     pool : ThreadPoolExecutor
     """
@@ -73,9 +73,7 @@ def find_copies(
     for position, kept in thumbnails.items():
         contents[position] = of_key.setdefault(kept.key, position)
     different = np.array([*of_key.values()], dtype=np.int64)
-    rows = features
-    if features is not None and len(different) < len(features):
-        rows = features[np.searchsorted([*thumbnails], different)]
+    rows = features if len(different) == len(features) else features[np.searchsorted([*thumbnails], different)]
     ends, of_ends = near_copies({i: thumbnails[i] for i in different.tolist()}, samples, rows, pool)
     first = _first_with_equal_pixels(ends, {i: thumbnails[i] for i in different.tolist()}, samples, pool)
     apart = first[ends[:, 0]] != first[ends[:, 1]]

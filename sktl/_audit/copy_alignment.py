@@ -134,7 +134,7 @@ def standardized(values: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     return centered / ((centered.square() * shares).sum(dim=1, keepdim=True).sqrt() + _LEAST_DEVIATION)
 
 
-def agreement(whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor, stride: int = 1) -> torch.Tensor:
+def agreement(whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor, stride: int) -> torch.Tensor:
     """Return the correlation of `part` with the place in `whole` that it is mapped to, of shape (n,)."""
     values, inside = warped(whole, maps, grid(part.shape[-1], stride))
     shares = _shares(inside)

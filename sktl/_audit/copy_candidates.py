@@ -123,18 +123,17 @@ class Descriptors:
             coefficients = coefficients * odd
         return coefficients.flatten(1)[:, 1:]
 
-    def candidates(self, features: np.ndarray | None) -> Candidates:
+    def candidates(self, features: np.ndarray) -> Candidates:
         """Return the pairs that are similar.
 
         Parameters
         ----------
-        features : float32 array of shape (n_images, n_features) or None
+        features : float32 array of shape (n_images, n_features)
             Features of the network, whose nearest neighbors are also compared as mirror images with all windows.
         """
-        found = [self._of_windows(), *(self._of_turn(turn) for turn in range(1, N_TURNS))]
-        if features is not None:
-            found += self._of_neighbors(nearest_directions(features, _N_BEST, self._pool))
-        return _distinct(torch.cat(found))
+        turned = [self._of_turn(turn) for turn in range(1, N_TURNS)]
+        neighbors = self._of_neighbors(nearest_directions(features, _N_BEST, self._pool))
+        return _distinct(torch.cat([self._of_windows(), *turned, *neighbors]))
 
     def _of_windows(self) -> torch.Tensor:
         def of_rows(rows: slice) -> torch.Tensor:

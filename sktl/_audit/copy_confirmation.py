@@ -80,13 +80,7 @@ class Confirmed(NamedTuple):
         return Confirmed(self.candidates.take(rows), self.maps[rows], self.scores[rows])
 
 
-def confirm(
-    gray: np.ndarray,
-    aspects: np.ndarray,
-    candidates: Candidates,
-    pool: ThreadPoolExecutor,
-    least: float = CONFIRMED,
-) -> Confirmed:
+def confirm(gray: np.ndarray, aspects: np.ndarray, candidates: Candidates, pool: ThreadPoolExecutor) -> Confirmed:
     """Return the pairs of candidates that are copies.
 
     Parameters
@@ -96,14 +90,12 @@ def confirm(
         Width of the images, divided by their height.
     candidates : Candidates
     pool : ThreadPoolExecutor
-    least : float
-        Lowest score of a copy.
     """
     thumbnails, maps = torch.from_numpy(gray), starts(candidates.window)
     for level in _LEVELS:
         candidates, maps = _aligned(thumbnails, torch.from_numpy(aspects), level, candidates, maps, pool)
     (scores,) = _in_blocks(SIDE, lambda *block: (_scores(thumbnails, *block),), candidates, maps, pool)
-    kept = scores >= least
+    kept = scores >= CONFIRMED
     return Confirmed(candidates.take(kept), maps[kept], scores[kept].double().numpy())
 
 

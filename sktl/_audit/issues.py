@@ -17,7 +17,6 @@ KINDS = (
     "rare_class",
     "shortcut",
 )
-COPIES = KINDS[1:3]
 # Sentences show longer names of images, classes and labels without their middle.
 LETTERS = 60
 # Text of users has dtype object, because a fixed width would cut it, or take the longest text's memory for each row.

@@ -59,7 +59,7 @@ class View(NamedTuple):
 
 
 def near_copies(
-    thumbnails: dict[int, Thumbnail], samples: list[Sample], features: np.ndarray | None, pool: ThreadPoolExecutor
+    thumbnails: dict[int, Thumbnail], samples: list[Sample], features: np.ndarray, pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of positions, int64 of shape (n_pairs, 2), and their scores in [0, 1].
 
@@ -68,7 +68,7 @@ def near_copies(
     thumbnails : dict of int to Thumbnail
         Thumbnails by position, in order.
     samples : list of Sample
-    features : float32 array of shape (n_thumbnails, n_features) or None
+    features : float32 array of shape (n_thumbnails, n_features)
     pool : ThreadPoolExecutor
     """
     views = [*_views(thumbnails)]
@@ -76,8 +76,7 @@ def near_copies(
         return np.empty((0, 2), dtype=np.int64), np.empty(0)
     gray = np.stack([view.gray for view in views])
     positions = np.array([view.position for view in views])
-    rows = None if features is None else features[np.searchsorted([*thumbnails], positions)]
-    candidates = Descriptors(gray, pool).candidates(rows)
+    candidates = Descriptors(gray, pool).candidates(features[np.searchsorted([*thumbnails], positions)])
     apart = positions[candidates.whole.numpy()] != positions[candidates.part.numpy()]
     aspects = np.array([view.aspect for view in views], dtype=np.float32)
     found = confirm(gray, aspects, candidates.take(apart), pool)

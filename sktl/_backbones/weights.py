@@ -86,21 +86,22 @@ def _weights_in(folder: str | os.PathLike[str]) -> str:
     return f"Pass a file in it, such as {shown(found)}" if found else "Pass a file"
 
 
-def verify(path: str | os.PathLike[str], published: str | None) -> str:
-    """Return the SHA-256 of a weights file after comparing it with the published SHA-256 or its prefix.
+def verify(path: str | os.PathLike[str], published: str | None) -> None:
+    """Compare the SHA-256 of a weights file with the published SHA-256 or its prefix, if one was published.
 
     Raises
     ------
     WeightsCorruptError
         If the SHA-256 does not start with `published`.
     """
+    if not published:
+        return
     digest = file_digest(path)
-    if published and not digest.startswith(published):
+    if not digest.startswith(published):
         raise WeightsCorruptError(
             f"The weights file {path} has SHA-256 {digest[: len(published)]}..., but {published}... was published: it "
             "is damaged or a different file. Delete it to download it again."
         )
-    return digest
 
 
 def not_installed(backbone: str, package: str) -> WeightsUnavailableError:

@@ -17,7 +17,7 @@ from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold
 
 from sktl._targets.folds import deal
 
-from .command_messages import shown
+from .command_messages import printable
 from .metrics_text import LabelMetrics, NumberMetrics
 from .model_outputs import kind_of, names_of, number_names
 from .predictions import values_of
@@ -73,7 +73,7 @@ def estimate(
     images, kind = _Images(paths, target, groups).take(used), kind_of(estimator)
     n_folds = min(_FOLDS, int(estimator.class_count_.min()) if kind == "classes" else len(used))
     if n_folds < 2 and kind == "classes":
-        alone = shown(str(estimator.classes_[estimator.class_count_.argmin()]))
+        alone = printable(str(estimator.classes_[estimator.class_count_.argmin()]))
         return f"The accuracy is unknown, because the class {alone} has only one image. Add images of it."
     if n_folds < 2:
         return "The accuracy is unknown, because there is only one image. Add images."
@@ -102,7 +102,7 @@ def _accuracy(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
     of_each = f" Balanced accuracy, the mean over classes: {balanced:.3f}." if counts.max() > 2 * counts.min() else ""
     return (
         f"Estimated accuracy on new images: {scores.mean():.3f} ({_of(folds)}, from {scores.min():.3f} to "
-        f"{scores.max():.3f}); always answering {shown(str(classes[counts.argmax()]))} gives "
+        f"{scores.max():.3f}); always answering {printable(str(classes[counts.argmax()]))} gives "
         f"{counts.max() / counts.sum():.3f}.{of_each}"
     )
 
@@ -132,7 +132,7 @@ def _r2(copy: Any, images: _Images, folds: Any, names: list[str]) -> str:
         return "R2 is unknown, because all images have the same number."
     means = "mean over the numbers, " if len(headings) > 1 else ""
     errors = [f"{error:.3g}" for error in metrics.mean_absolute_errors]
-    of_each = ", ".join(f"{shown(name)} {error}" for name, error in zip(headings, errors, strict=True))
+    of_each = ", ".join(f"{printable(name)} {error}" for name, error in zip(headings, errors, strict=True))
     return (
         f"Estimated R2 on new images: {metrics.r2:.3f} ({means}{_of(folds)}); mean absolute error: "
         f"{errors[0] if len(errors) == 1 else of_each}."

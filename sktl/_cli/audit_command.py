@@ -10,7 +10,7 @@ import click
 
 import sktl
 
-from .command_messages import shown
+from .command_messages import printable
 from .image_sources import ImageSource, target_of
 from .options import (
     FOLDER,
@@ -95,7 +95,7 @@ def audit(
     found.issues["suggestion"] = [_suggestion(issue, say) for issue in found.issues]
     found.to_html(page, max_megabytes=max_megabytes)
     click.echo(found.summary())
-    click.echo(f"Wrote {shown(page)}. Open it in a browser to decide about the findings.")
+    click.echo(f"Wrote {printable(page)}. Open it in a browser to decide about the findings.")
 
 
 def _suggestion(issue: Any, say: Callable[[str], str]) -> str:

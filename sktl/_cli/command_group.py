@@ -15,10 +15,12 @@ import click
 from sktl._words import one_line
 from sktl.exceptions import InputWarning, InvalidImageError, SktlError
 
-from .command_messages import Wording, shown
+from .command_messages import Wording, printable
 from .options import wording_of
 
 _INTERRUPTED = 130
+# Errors that are no mistakes of the program.
+_EXPLAINED = (SktlError, Warning, OSError, UnicodeError, ImportError, MemoryError)
 
 
 class CommandGroup(click.Group):
@@ -32,7 +34,7 @@ class CommandGroup(click.Group):
         except BrokenPipeError:
             raise
         except OSError as error:  # --help and --version write while arguments are parsed
-            raise _of_the_system(error) from error
+            raise click.ClickException(_of_the_system(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         def words() -> Wording:
@@ -59,22 +61,26 @@ class CommandGroup(click.Group):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
-        except InvalidImageError as error:
-            raise click.ClickException(words().list_failures(error)) from error
-        except (SktlError, Warning) as error:  # `python -W error` raises warnings
-            raise click.ClickException(words().say(str(error))) from error
         except BrokenPipeError:
             raise  # handled by click, so that `sktl ... | head` ends quietly
-        except OSError as error:
-            raise _of_the_system(error) from error
-        except UnicodeError as error:
-            raise click.ClickException(f"A name cannot be written as text: {error}") from error
-        except ImportError as error:  # of a shared object, such as those of PyTorch
-            advice = "Free some memory, or install the packages again."
-            raise click.ClickException(f"A library cannot be loaded: {shown(one_line(error))}. {advice}") from error
-        except MemoryError as error:
-            advice = "Free some memory, or use smaller images, fewer threads or another network."
-            raise click.ClickException(f"Out of memory: {error}. {advice}") from error
+        except _EXPLAINED as error:
+            raise click.ClickException(_explained(error, words())) from error
+
+
+def _explained(error: Exception, words: Wording) -> str:
+    """Return the message of the command line for an error."""
+    if isinstance(error, InvalidImageError):
+        return words.list_failures(error)
+    if isinstance(error, SktlError | Warning):  # `python -W error` raises warnings
+        return words.say(str(error))
+    if isinstance(error, OSError):
+        return _of_the_system(error)
+    if isinstance(error, UnicodeError):
+        return f"A name cannot be written as text: {error}"
+    if isinstance(error, ImportError):  # of a shared object, such as those of PyTorch
+        advice = "Free some memory, or install the packages again."
+        return f"A library cannot be loaded: {printable(one_line(error))}. {advice}"
+    return f"Out of memory: {error}. Free some memory, or use smaller images, fewer threads or another network."
 
 
 def _above_bars() -> AbstractContextManager[object]:
@@ -89,9 +95,9 @@ def _unwritable() -> TextIO:
     return io.TextIOWrapper(io.FileIO(os.open(os.devnull, os.O_RDONLY), "w"), encoding="utf-8", write_through=True)
 
 
-def _of_the_system(error: OSError) -> click.ClickException:
-    place = shown(os.fsdecode(error.filename)) if error.filename else _stream_of(error)
-    return click.ClickException(f"{place}: {error.strerror or error}." if place else f"{error.strerror or error}.")
+def _of_the_system(error: OSError) -> str:
+    place = printable(os.fsdecode(error.filename)) if error.filename else _stream_of(error)
+    return f"{place}: {error.strerror or error}." if place else f"{error.strerror or error}."
 
 
 def _stream_of(error: OSError) -> str:

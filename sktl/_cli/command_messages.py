@@ -101,14 +101,14 @@ _CONSTRAINTS = {
 }
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """Return a name that is safe to print: file names and models from strangers may contain control characters."""
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _UNSHOWN else c for c in name)
 
 
-def shown_lines(text: str) -> str:
+def printable_lines(text: str) -> str:
     """Return a text that is safe to print, with its line breaks."""
-    return "\n".join(map(shown, text.split("\n")))
+    return "\n".join(map(printable, text.split("\n")))
 
 
 class Wording:
@@ -148,7 +148,7 @@ class Wording:
             message = re.sub(pattern, words, message)
         message = self._assigned.sub(self._assignment, message)
         message = self._named.sub(lambda match: self._name(match[1] or match[2]), message)
-        return "\n".join(shown(line).rstrip() for line in message.split("\n"))
+        return "\n".join(printable(line).rstrip() for line in message.split("\n"))
 
     def list_failures(self, error: InvalidImageError) -> str:
         """Return the message of an error about images, with their names."""
@@ -163,7 +163,7 @@ class Wording:
 
     def failures(self, failures: Iterable[ImageFailure]) -> list[str]:
         """Return a line for each image that cannot be used."""
-        return [f"{shown(cut_middle(failure.name))}: {self.say(failure.reason)}" for failure in failures]
+        return [f"{printable(cut_middle(failure.name))}: {self.say(failure.reason)}" for failure in failures]
 
     def _name(self, parameter: str) -> str:
         return self._options.get(parameter, parameter.replace("_", " "))

@@ -25,7 +25,7 @@ from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
 from .command_group import CommandGroup
-from .command_messages import shown
+from .command_messages import printable
 from .embed_command import embed
 from .export_command import export
 from .image_sources import WIDTH, ImageSource, contents, decide, resembling, target_of
@@ -124,7 +124,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     estimator.save(model)
     n_images, n_columns = len(photos.data) - len(estimator.invalid_images_), len(photos.target_names)
     what, device = contents(photos.kind, n_columns), estimator.device_
-    click.echo(f"Trained on {n_images:,} images {what} on {device}, and saved as {shown(model)}.")
+    click.echo(f"Trained on {n_images:,} images {what} on {device}, and saved as {printable(model)}.")
     click.echo(_estimate(estimator, photos, seconds))
 
 
@@ -226,7 +226,7 @@ def evaluate(
     from .predictions import training_images_among
 
     estimator, photos = load_with_test_images(model, source, decisions, quiet, **machine)
-    metrics = _metrics(estimator, photos, shown(Path(model).name))
+    metrics = _metrics(estimator, photos, printable(Path(model).name))
     if seen := training_images_among(estimator, photos.data):
         click.echo(f"Warning: {seen}", err=True)
     if form == "json":
@@ -335,7 +335,7 @@ def _images_of(name: str) -> tuple[list[str], str]:
         return names_on_input(), "on standard input"
     _check_name(name)
     if os.path.isdir(user_path(name)):
-        return sktl.datasets.list_images(name).tolist(), f"in {shown(name)}"
+        return sktl.datasets.list_images(name).tolist(), f"in {printable(name)}"
     return [name], ""
 
 
@@ -353,6 +353,6 @@ def _check_name(name: str) -> None:
     if "://" in name or os.path.lexists(user_path(name)):
         return
     if suffix in (".csv", ".json"):
-        raise click.UsageError(f"--csv and --json take no file name. Write `> {shown(name)}` at the end instead.")
+        raise click.UsageError(f"--csv and --json take no file name. Write `> {printable(name)}` at the end instead.")
     if not suffix:
-        raise click.ClickException(f"{shown(name)} does not exist (looked in {shown(working_folder())}).")
+        raise click.ClickException(f"{printable(name)} does not exist (looked in {printable(working_folder())}).")

@@ -13,7 +13,7 @@ import sktl
 from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, InvalidImageWarning
 
-from .command_messages import shown
+from .command_messages import printable
 from .image_sources import ImageSource, target_of
 from .options import FILE, NONE, OrWord, images, kinds, machine, output, parameter, with_source
 from .output_files import check_features
@@ -81,7 +81,7 @@ def embed(
             images_per_part=images_per_part,
             overwrite=force,
         )
-    click.echo(f"Wrote {written.n_features:,} features of {written.n_images:,} images to {shown(output)}.")
+    click.echo(f"Wrote {written.n_features:,} features of {written.n_images:,} images to {printable(output)}.")
     if written.invalid_images:
         from sktl._images.url_text import masked  # imports Pillow, which would delay help
 

@@ -8,7 +8,7 @@ import click
 
 import sktl
 
-from .command_messages import shown, shown_lines
+from .command_messages import printable, printable_lines
 from .options import FOLDER, machine, output, saved_model
 
 
@@ -55,11 +55,11 @@ def export(
     for file in Target.of(output, None).files:
         if file.exists() and not force:
             raise click.ClickException(
-                f"{shown(str(file))} already exists. Pass --force to replace it, or another name."
+                f"{printable(str(file))} already exists. Pass --force to replace it, or another name."
             )
     estimator = sktl.load(model, device=device).set_params(cache=cache, n_jobs=n_jobs, verbose=int(not quiet))
     found = sktl.export(estimator, output, calibration=_images(calibration), verify=_images(verify), **options)
-    click.echo(shown_lines(found.summary()))
+    click.echo(printable_lines(found.summary()))
 
 
 def _images(folder: str | None) -> Any:

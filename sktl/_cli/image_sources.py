@@ -13,7 +13,7 @@ from sktl._utils.short_text import fitted
 from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
-from .command_messages import shown
+from .command_messages import printable
 from .model_outputs import kind_of, names_of
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class ImageSource:
         n_columns = estimator.n_outputs_ if kind == "numbers" else len(names)
         if found.target.shape[1] != n_columns:
             raise InvalidInputError(
-                f"{model} predicts {counted(kind, n_columns)}, but {shown(self.labels)} has {found.target.shape[1]}: "
-                f"{listed(found.target_names)}. Choose columns by --column."
+                f"{model} predicts {counted(kind, n_columns)}, but {printable(self.labels)} has "
+                f"{found.target.shape[1]}: {listed(found.target_names)}. Choose columns by --column."
             )
         if sorted(found.target_names) == sorted(names):
             found.target = found.target[:, [found.target_names.index(name) for name in names]]
@@ -100,7 +100,7 @@ class ImageSource:
             advice = "Choose the column of the classes by --column, or pass another model."
         advice = resembling(found.target_names, known) or advice
         raise InvalidInputError(
-            f"No class of {shown(self.labels or self.folder or '')} is a class of {model}: the classes are "
+            f"No class of {printable(self.labels or self.folder or '')} is a class of {model}: the classes are "
             f"{listed(found.target_names)}; {model} predicts {listed(known)}. {advice}"
         )
 
@@ -158,7 +158,7 @@ class ImageSource:
             advice += " To learn numbers, pass --numbers."
         of_what = contents(found.kind, len(found.target_names))
         names = listed(found.target_names)
-        place = shown(str(self.labels or self.folder))
+        place = printable(str(self.labels or self.folder))
         return f"Read {len(found.data):,} images {of_what} ({names}) from {place}.{advice}"
 
 
@@ -175,7 +175,7 @@ def counted(kind: str, n: int) -> str:
 def listed(names: Sequence[Any]) -> str:
     """Return a few names in a form that is safe to print."""
     more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    return ", ".join([*(fitted(shown(str(name)), WIDTH) for name in names[:_LISTED]), *more])
+    return ", ".join([*(fitted(printable(str(name)), WIDTH) for name in names[:_LISTED]), *more])
 
 
 def resembling(names: Sequence[Any], known: Sequence[str]) -> str:
@@ -252,4 +252,4 @@ def decide(found: Any, decisions: str, part: str, estimator: Any = None) -> str:
     kept = [row_of[path] for path in found.data.tolist()]
     found.groups = None if found.groups is None else found.groups[kept]
     n_changed = sum(old != new for old, new in zip(before[kept].tolist(), found.target.tolist(), strict=True))
-    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {shown(decisions)}."
+    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {printable(decisions)}."

@@ -14,7 +14,7 @@ from sktl._evaluation import metrics
 from sktl._evaluation.metrics import FIGURES
 from sktl._utils.short_text import fitted
 
-from .command_messages import shown
+from .command_messages import printable
 from .image_sources import WIDTH
 from .text_formats import as_table
 
@@ -28,7 +28,7 @@ class ClassMetrics(metrics.ClassMetrics):
 
     def report(self) -> str:
         """Return the figures for people."""
-        n, names = len(self.truth), [fitted(shown(str(label)), WIDTH) for label in self.labels]
+        n, names = len(self.truth), [fitted(printable(str(label)), WIDTH) for label in self.labels]
         table = classification_report(
             self.truth, self.predictions, labels=self.labels, target_names=names, zero_division=0.0, digits=3
         )

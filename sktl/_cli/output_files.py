@@ -10,7 +10,7 @@ import click
 
 from sktl._utils.paths import check_features_suffix, check_model_suffix, check_page_suffix, checked_path, user_path
 
-from .command_messages import shown
+from .command_messages import printable
 
 
 def check_page(page: str, force: bool) -> None:
@@ -39,7 +39,7 @@ def check_features(path: str, photos: str | None) -> None:
     images = None if photos is None else user_path(photos)  # may not exist, which is said later
     if images is not None and os.path.isdir(target) and os.path.isdir(images) and os.path.samefile(target, images):
         raise click.ClickException(
-            f"{shown(path)} is the folder of the images. Pass another folder, or a file that ends in .parquet."
+            f"{printable(path)} is the folder of the images. Pass another folder, or a file that ends in .parquet."
         )
 
 
@@ -52,7 +52,7 @@ def check_output(path: Path, force: bool, example: str = "model.sktl") -> None:
     if path.exists() and not force:
         raise click.ClickException(f"{path} already exists. Pass --force to replace it, or another name.")
     if not path.parent.exists():
-        raise click.ClickException(f"The folder {shown(str(path.parent))} does not exist. Create it.")
+        raise click.ClickException(f"The folder {printable(str(path.parent))} does not exist. Create it.")
     try:
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass

@@ -9,7 +9,7 @@ import click
 
 import sktl
 
-from .command_messages import shown
+from .command_messages import printable
 from .image_sources import ImageSource, target_of
 from .options import decisions, groups, images, machine, output, saved_model, thumbnails, with_source
 from .output_files import check_page
@@ -54,4 +54,4 @@ def report(
     found = sktl.evaluation_report(estimator, photos.data, target_of(photos), groups=photos.groups)
     found.to_html(page, title=Path(model).name, max_megabytes=max_megabytes)
     click.echo(found.summary())
-    click.echo(f"Wrote {shown(page)}. Open it in a browser.")
+    click.echo(f"Wrote {printable(page)}. Open it in a browser.")

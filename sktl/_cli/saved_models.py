@@ -13,7 +13,7 @@ from sktl._utils.paths import user_path
 from sktl._words import type_of
 from sktl.exceptions import ModelFileNotFoundError
 
-from .command_messages import shown
+from .command_messages import printable
 from .image_sources import ImageSource, decide
 
 
@@ -24,7 +24,7 @@ def load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
     except ModelFileNotFoundError as error:
         if os.path.isdir(user_path(path)):
             raise click.ClickException(
-                f"{shown(path)} is a folder. Pass the model first, and then the images."
+                f"{printable(path)} is a folder. Pass the model first, and then the images."
             ) from error
         raise
     if not isinstance(estimator, sktl.PretrainedImageClassifier | sktl.PretrainedImageRegressor):
@@ -38,7 +38,7 @@ def load_with_test_images(
     path: str, source: ImageSource, decisions: str | None, quiet: bool, **machine: Any
 ) -> tuple[Any, Any]:
     """Return the classifier or regressor in a file, and the images that it is tested on, after decisions about them."""
-    estimator, name = load_predictor(path, quiet, **machine), shown(Path(path).name)
+    estimator, name = load_predictor(path, quiet, **machine), printable(Path(path).name)
     photos = source.load_for(estimator, name)
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos, asks_kind=False), err=True)

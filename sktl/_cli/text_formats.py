@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from .command_messages import shown, shown_lines
+from .command_messages import printable, printable_lines
 
 
 def print_data(text: str) -> None:
     """Print text for programs, which get it exactly. On a terminal, replace characters that would control it."""
-    click.echo(shown_lines(text) if sys.stdout.isatty() else text)
+    click.echo(printable_lines(text) if sys.stdout.isatty() else text)
 
 
 def as_json(value: Any) -> str:
@@ -36,7 +36,7 @@ def as_csv(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 def as_table(rows: Sequence[Sequence[str]], words: Container[int] = (0, 1)) -> str:
     """Return rows as a table. `words` are the columns that are aligned to the left."""
-    rows = [[*map(shown, row)] for row in rows]
+    rows = [[*map(printable, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

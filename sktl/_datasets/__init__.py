@@ -1,1 +1,1 @@
-"""Folders of images, and synthetic images."""
+"""Datasets: folders, tables of labels, datasets of libraries, files of features, decisions, and synthetic images."""

@@ -57,19 +57,19 @@ def check_layout(root: Path, folders: Sequence[Path], nested: str) -> None:
     part_names = parts_among(folder.name for folder in folders)
     parts = [folder for folder in folders if folder.name in part_names]
     names = {folder.name.lower() for folder in folders if folder not in parts}
-    all_known = names <= _IMAGES | _NOTES
+    none_is_class = names <= _IMAGES | _NOTES
     below = {folder: [child.name for child in folders_in(folder)] for folder in folders}
     upper = [part for part in parts if below[part] and not has_images(part)]
     inner = {name.lower() for part in upper for name in below[part]}
     has_notes = bool(names & _NOTES) and (bool(names & _IMAGES) or bool(parts))
-    if (inner and inner <= _IMAGES | _NOTES) or (all_known and has_notes and not upper):
+    if (inner and inner <= _IMAGES | _NOTES) or (none_is_class and has_notes and not upper):
         raise InvalidInputError(
             f"folder={shown(str(root))} has the subfolders {_plain(folders)}, which are not classes: this is a layout "
             "for object detection (YOLO, COCO) or segmentation. sktl classifies whole images: sort the images into one "
             "folder per class."
         )
     best = next((part for part in upper if part_names[part.name] == "train"), None)
-    if (best and len(upper) > 1) or (upper and all_known):
+    if (best and len(upper) > 1) or (upper and none_is_class):
         best = best or upper[0]
         every = len({part_of(folder.name) for folder in folders} - {None}) == len(folders)
         raise InvalidInputError(
@@ -77,13 +77,13 @@ def check_layout(root: Path, folders: Sequence[Path], nested: str) -> None:
             f"classes. Pass one of them: {shown(kept_path(best))}."
             f"{' load_image_parts reads all.' if every else ''}"
         )
-    _warn_of_parts(root, below, all_known)
+    _warn_of_parts(root, below, none_is_class)
     _warn_of_wrapper(root, below)
     if nested == "merge":
         _warn_of_lower_classes(root, below, best)
 
 
-def _warn_of_parts(root: Path, below: Mapping[Path, Sequence[str]], all_known: bool) -> None:
+def _warn_of_parts(root: Path, below: Mapping[Path, Sequence[str]], none_is_class: bool) -> None:
     """Warn if all classes, or all folders below them, have names of parts.
 
     Parameters
@@ -91,10 +91,10 @@ def _warn_of_parts(root: Path, below: Mapping[Path, Sequence[str]], all_known: b
     root : path
     below : mapping of path to sequence of str
         Names of the folders in each class folder.
-    all_known : bool
-        Whether all class folders have names of parts.
+    none_is_class : bool
+        Whether all class folders have names of parts, images or annotations.
     """
-    if len(below) > 1 and all_known:
+    if len(below) > 1 and none_is_class:
         warn(
             f"The classes of {shown(str(root))} are {_plain(below)}, which are usually parts of a dataset. If they "
             "are parts, pass one of them, with one subfolder per class.",

@@ -19,7 +19,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .audit_decisions import Decision
-from .label_tables import MOST_WHOLE
+from .table_values import MOST_WHOLE
 
 
 def rows_of(values: Any, rows: np.ndarray) -> Any:
@@ -34,16 +34,16 @@ def rows_of(values: Any, rows: np.ndarray) -> Any:
     return values[rows] if hasattr(values, "shape") else [values[int(row)] for row in rows]
 
 
-def relabeled(y: Any, decisions: Sequence[Decision], classes: Any = None, kind: str = "auto") -> Any:
+def relabeled(y: Any, decisions: Sequence[Decision], classes: Any, kind: str) -> Any:
     """Return a copy of `y` with the labels or numbers that were decided.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,) or (n_samples, n_columns)
     decisions : sequence of Decision
-    classes : array-like, default=None
+    classes : array-like or None
         Further labels.
-    kind : {"auto", "classes", "labels", "numbers"}, default="auto"
+    kind : {"auto", "classes", "labels", "numbers"}
         What `y` holds.
 
     Raises

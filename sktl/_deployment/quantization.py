@@ -107,7 +107,7 @@ def quantize(
         first = min(quantizer.beginnings(), key=lambda layers: harm_of(quantizer.without(layers)))
         found = quantizer.without(first)
         if (drop := drop_of(found)) <= max_drop:
-            return Quantized(found, shown(first))
+            return Quantized(found, layer_names(first))
         return _with_worst_in_float(quantizer, first, drop, drop_of, harm_of, max_drop)
 
 
@@ -128,7 +128,7 @@ def _with_worst_in_float(
         kept = (*first, *worst[:n_layers])
         found = quantizer.without(kept)
         if (dropped := drop_of(found)) <= max_drop:
-            return Quantized(found, shown(kept))
+            return Quantized(found, layer_names(kept))
         least = min(least, dropped)
         n_layers *= 2
     raise _too_lossy(drop, least, max_drop, worst)
@@ -137,13 +137,13 @@ def _with_worst_in_float(
 def _too_lossy(drop: float, least: float, max_drop: float, worst: list[str]) -> ExportError:
     return ExportError(
         f'precision="int8" loses {drop:.4f}, and {least:.4f} with the most harmful layers in float32; max_drop is '
-        f"{max_drop:g}. The most harmful layers are {', '.join(shown(worst[:_NAMED]))}. No file was written. Pass more "
-        'calibration images or a larger max_drop, use precision="float16", or fit with backbone="efficientnet_lite0", '
-        "which was made for int8."
+        f"{max_drop:g}. The most harmful layers are {', '.join(layer_names(worst[:_NAMED]))}. No file was written. "
+        'Pass more calibration images or a larger max_drop, use precision="float16", or fit with '
+        'backbone="efficientnet_lite0", which was made for int8.'
     )
 
 
-def shown(layers: Iterable[str]) -> tuple[str, ...]:
+def layer_names(layers: Iterable[str]) -> tuple[str, ...]:
     """Return the names of layers as the network has them."""
     return tuple(layer.removeprefix(f"{FEATURES}.").rpartition("/")[0] for layer in layers)
 

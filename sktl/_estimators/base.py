@@ -272,13 +272,12 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         include_backbone : bool, default=True
             Whether the file contains the whole network. False stores only what training changed, and a digest of the
             rest. An output layer takes 8 bytes per feature and class: for the bundled network, 10 kB per class with the
-            features of one stage, and 50 kB with the features of all stages. The references of `typicality` take about
-            a byte per feature for each of at most 1,024 training images. To load such a file, a machine needs the same
-            pretrained weights; a local file of weights must be passed to `sktl.load`.
+            features of one stage, and 50 kB with the features of all stages. To load such a file, a machine needs the
+            same pretrained weights; a local file of weights must be passed to `sktl.load`.
         include_references : bool, default=True
             Whether the file contains the references of `typicality`, which are features of up to 1,024 training images
-            with their labels. False leaves them out, for instance if the images are confidential; the loaded model then
-            has no `typicality`. Encoders have no references.
+            with their labels, and take about a byte per feature and image. False leaves them out, for instance if the
+            images are confidential; the loaded model then has no `typicality`. Encoders have no references.
 
         Raises
         ------

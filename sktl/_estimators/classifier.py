@@ -1,4 +1,4 @@
-"""`PretrainedImageClassifier`: parameters, and `fit` as a sequence of stages."""
+"""`PretrainedImageClassifier`: predict classes or several labels of images."""
 
 from __future__ import annotations
 

@@ -123,7 +123,6 @@ class PretrainedImageEncoder(PretrainedImageBase):
 
     feature_stages: int | str
     invalid_images: str = "raise"  # of pickles of versions without this parameter
-    feature_stages_: int
     _features: PretrainedFeatures
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ from .saving import BIAS, OF_THE_MACHINE, PROBE, TRAINED, TYPICALITY, WEIGHT, ch
 _PROBE_TOLERANCE = 1e-3
 _MOST_FEATURES = 2**24  # more than any network has; a stream could otherwise claim any number
 _LONGEST_VERSIONS = 400
+# Of a tensor, with its type.
+_Shape: TypeAlias = tuple[tuple[int, ...], torch.dtype]
 _ESTIMATORS = {
     cls.__name__: cls for cls in (PretrainedImageClassifier, PretrainedImageRegressor, PretrainedImageEncoder)
 }
@@ -146,23 +148,9 @@ def _restore(estimator: Any, file: ModelFile) -> None:
     complete, weights = described["complete"], values.name_of(described["weights"], "name of weights")
     preprocessing = values.preprocessing_of(described["preprocessing"])
     backbone = _bare_backbone(estimator, described, preprocessing)
-    if not complete and backbone.preprocessing != preprocessing:
-        raise ModelFileError(
-            f"The file was saved without the network, and backbone={backbone.name!r} prepares images differently "
-            f"here: {backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
-        )
-    shapes = backbone.shapes() if complete else state_shapes(backbone.build())
-    expected = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
-    n_own = file.shape(PROBE)[-1]
-    expected[PROBE] = ((1, n_own), torch.float32)
-    _restore_features(estimator, document.get("features"), n_own)
-    n_features = sum(size for _, size in estimator._features.groups)
-    if trained := values.outputs_of(document):
-        n_outputs = values.count_outputs(trained)
-        check_layer_size(n_outputs, n_features)
-        expected |= {WEIGHT: ((n_outputs, n_features), torch.float64), BIAS: ((n_outputs,), torch.float64)}
-        expected |= _typicality_shapes(file, n_own, 0 if "numbers" in trained else n_outputs)
-    tensors = file.read(expected)
+    _restore_features(estimator, document.get("features"), file.shape(PROBE)[-1])
+    trained = values.outputs_of(document)
+    tensors = file.read(_network_shapes(file, backbone) | _output_shapes(file, estimator._features, trained))
     network = backbone.build()
     if not complete and tensors_digest(network) != described["sha256"]:
         raise ModelFileError(
@@ -195,7 +183,13 @@ def _bare_backbone(estimator: Any, described: Mapping[str, Any], preprocessing: 
     if n_stages != "all" and (type(n_stages) is not int or n_stages < 1):
         raise SavedDocumentError("the number of its stages is invalid")
     if not described["complete"]:
-        return _first(resolve_backbone(name, estimator.weights, image_size, described["seed"]), n_stages)
+        backbone = _first(resolve_backbone(name, estimator.weights, image_size, described["seed"]), n_stages)
+        if backbone.preprocessing != preprocessing:
+            raise ModelFileError(
+                f"The file was saved without the network, and backbone={name!r} prepares images differently here: "
+                f"{backbone.preprocessing}, not {preprocessing}. Save it with include_backbone=True."
+            )
+        return backbone
     height, width = preprocessing.crop
     if image_size is not None and (type(image_size) is not int or preprocessing.crop != (image_size, image_size)):
         raise SavedDocumentError("the image size differs from the preprocessing")
@@ -209,6 +203,24 @@ def _first(backbone: Backbone, n_stages: int | str) -> Backbone:
         return backbone.first(n_stages)
     except (BackboneError, InvalidParameterError) as error:
         raise ModelFileError(str(other_blocks(backbone))) from error
+
+
+def _network_shapes(file: ModelFile, backbone: Backbone) -> dict[str, _Shape]:
+    """Return the shapes of the tensors of the network in a file: of all, or of those that training changed."""
+    complete = file.document["backbone"]["complete"]
+    shapes = backbone.shapes() if complete else state_shapes(backbone.build())
+    of_network = {NETWORK + name: shapes[name] for name in (shapes if complete else file.names(NETWORK))}
+    return of_network | {PROBE: ((1, file.shape(PROBE)[-1]), torch.float32)}
+
+
+def _output_shapes(file: ModelFile, features: PretrainedFeatures, trained: Mapping[str, Any]) -> dict[str, _Shape]:
+    """Return the shapes of the output layer and the references of typicality; an encoder has none."""
+    if not trained:
+        return {}
+    n_outputs, n_features = values.count_outputs(trained), sum(size for _, size in features.groups)
+    check_layer_size(n_outputs, n_features)
+    layer = {WEIGHT: ((n_outputs, n_features), torch.float64), BIAS: ((n_outputs,), torch.float64)}
+    return layer | _typicality_shapes(file, features.groups[0][1], 0 if "numbers" in trained else n_outputs)
 
 
 def _check_probe(found: torch.Tensor, file: ModelFile, expected: torch.Tensor) -> None:
@@ -250,9 +262,7 @@ def _is_group(module: Any, size: Any) -> bool:
     return isinstance(module, str) and type(size) is int and size > 0
 
 
-def _typicality_shapes(
-    file: ModelFile, n_features: int, n_columns: int
-) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _typicality_shapes(file: ModelFile, n_features: int, n_columns: int) -> dict[str, _Shape]:
     """Return the shapes of the references of typicality; estimators with trained stages and old files have none."""
     if not (names := file.names(TYPICALITY)):
         return {}

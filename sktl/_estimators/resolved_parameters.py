@@ -240,7 +240,7 @@ def _of_one_group(targets: Targets) -> tuple[int, list[Any]]:
     return int(varies.sum()), names
 
 
-def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: int = 0) -> Candidates:
+def candidates_of(predictor: Any, layout: StageLayout, loss: str, n_trainable: int) -> Candidates:
     """Return what cross-validation compares.
 
     AdamW decays weights by itself and has no penalty: only the number of stages is chosen for it.

@@ -42,24 +42,17 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
     for name, value in (("include_backbone", include_backbone), ("include_references", include_references)):
         if not isinstance(value, bool | np.bool_):
             raise InvalidParameterError(f"{name} is {type_of(value)}. Pass True or False.")
-    parameters = estimator.get_params(deep=False)
-    parameters = {name: value for name, value in parameters.items() if name not in OF_THE_MACHINE}
-    for name, default in _LATER.items():
-        if parameters[name] == default:
-            del parameters[name]
     _check_unchanged(estimator, include_backbone)
     check_sizes(estimator.backbone_.preprocessing)
     document = {
         "estimator": type(estimator).__name__,
         "versions": library_versions(),
-        "parameters": {name: encode(value, f"{name}={shown_value(value)}") for name, value in parameters.items()},
+        "parameters": _kept_parameters(estimator),
         "engine": estimator.engine_,
         "flattened": _encode_flattened(estimator),
     }
     if estimator.precision_ != "float32":
         document["precision"] = estimator.precision_
-    pretrained = estimator.backbone_.build()
-    network, _ = estimator._features.modules(estimator.backbone_)
     tensors: dict[str, torch.Tensor] = {}
     if hasattr(estimator, "net_"):
         layer = estimator.net_.module_.output
@@ -68,21 +61,37 @@ def to_document(estimator: Any, include_backbone: bool, include_references: bool
         tensors |= _typicality_tensors(estimator) if include_references else {}
         document |= {TRAINED: _encode_training(estimator), **_encode_outputs(estimator)}
     document["features"] = {"stages": estimator.feature_stages_, "groups": estimator._features.groups}
+    document["backbone"], of_network = _network(estimator, include_backbone)
+    return document, {**tensors, **of_network}
+
+
+def _kept_parameters(estimator: Any) -> dict[str, Any]:
+    """Return the parameters of a model, encoded."""
+    parameters = {
+        name: value
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in OF_THE_MACHINE and not (name in _LATER and value == _LATER[name])
+    }
+    return {name: encode(value, f"{name}={shown_value(value)}") for name, value in parameters.items()}
+
+
+def _network(estimator: Any, include_backbone: bool) -> tuple[dict[str, Any], Tensors]:
+    """Return the description of the network, and its tensors: all, or those that training changed."""
+    backbone = estimator.backbone_
+    pretrained, (network, _) = backbone.build(), estimator._features.modules(backbone)
     before, after = pretrained.state_dict(), network.state_dict()
     kept = [name for name in after if include_backbone or not torch.equal(before[name], after[name])]
-    tensors |= {NETWORK + name: after[name] for name in kept}
-    tensors[PROBE] = probe(network, estimator.backbone_.preprocessing)
-    document["backbone"] = {
-        "name": estimator.backbone_.name,
-        "weights": estimator.backbone_.weights,
-        "preprocessing": encode(estimator.backbone_.preprocessing, "preprocessing"),
+    described = {
+        "name": backbone.name,
+        "weights": backbone.weights,
+        "preprocessing": encode(backbone.preprocessing, "preprocessing"),
         "image_size": None if estimator.image_size is None else int(estimator.image_size),
-        "n_stages": estimator.backbone_.first_stages,
-        "seed": estimator.backbone_._seed,
+        "n_stages": backbone.first_stages,
+        "seed": backbone._seed,
         "complete": bool(include_backbone),
         "sha256": tensors_digest(pretrained),
     }
-    return document, tensors
+    return described, {NETWORK + name: after[name] for name in kept} | {PROBE: probe(network, backbone.preprocessing)}
 
 
 def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
@@ -94,29 +103,31 @@ def _check_unchanged(estimator: Any, include_backbone: bool) -> None:
         )
     if callable(estimator.backbone):  # `encode` raises an error that names this parameter
         return
-    if backbone.restored:
-        if not include_backbone:
-            raise InvalidParameterError(
-                "include_backbone=False is not possible for an estimator that was loaded with its network, because the "
-                "weights before training are unknown. Leave include_backbone=True."
-            )
-        unchanged = (estimator.backbone, estimator.image_size) == (backbone.name, backbone._image_size)
-        unchanged &= estimator.n_stages == (backbone.first_stages or "all") or estimator.n_stages == len(
-            backbone.stages
+    if backbone.restored and not include_backbone:
+        raise InvalidParameterError(
+            "include_backbone=False is not possible for an estimator that was loaded with its network, because the "
+            "weights before training are unknown. Leave include_backbone=True."
         )
-    else:
-        try:
-            parameters = (estimator.backbone, estimator.weights, estimator.image_size)
-            named = resolve_backbone(*parameters, backbone._seed, plain(estimator.n_stages))
-            unchanged = named.identity == backbone.identity
-        except WeightsNotFoundError:
-            if not include_backbone:
-                raise
-            unchanged = True  # the file of weights is gone, but the estimator has its content
-    if not unchanged:
+    if not _names_fitted_network(estimator, include_backbone):
         raise InvalidParameterError(
             "backbone, weights, image_size or n_stages have changed since the fit. Set them back, or fit again."
         )
+
+
+def _names_fitted_network(estimator: Any, include_backbone: bool) -> bool:
+    """Return True if the parameters still name the network of the fit."""
+    backbone, n_stages = estimator.backbone_, estimator.n_stages
+    if backbone.restored:
+        is_same = (estimator.backbone, estimator.image_size) == (backbone.name, backbone._image_size)
+        return is_same and n_stages in (backbone.first_stages or "all", len(backbone.stages))
+    try:
+        parameters = (estimator.backbone, estimator.weights, estimator.image_size)
+        named = resolve_backbone(*parameters, backbone._seed, plain(n_stages))
+        return named.identity == backbone.identity
+    except WeightsNotFoundError:
+        if not include_backbone:
+            raise
+        return True  # the file of weights is gone, but the estimator has its content
 
 
 def _encode_flattened(estimator: Any) -> Any:

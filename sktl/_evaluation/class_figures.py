@@ -156,13 +156,6 @@ class ClassFigures:
         order = np.argsort(-counts, kind="stable")
         return dict(zip(map(tuple, pairs[order].tolist()), counts[order].tolist(), strict=True))
 
-    @property
-    def confusion(self) -> np.ndarray:
-        """Number of images by true class (rows) and predicted class (columns)."""
-        counts = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
-        np.add.at(counts, (self.y_true, self.y_pred), 1)
-        return counts
-
     def examples(self, true: int, predicted: int, n: int) -> list[int]:
         """Return the rows of at most `n` images of one cell of the confusion matrix, the surest first."""
         rows = np.flatnonzero((self.y_true == true) & (self.y_pred == predicted))

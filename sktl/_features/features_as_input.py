@@ -71,14 +71,10 @@ def check_images(samples: object, argument: str = "X") -> None:
 
 
 def first_columns(rows: np.ndarray, n: int) -> np.ndarray:
-    """Return the first columns of an array, or of features in a file, which stay in the file."""
-    return cast(np.ndarray, rows.columns(n)) if isinstance(rows, ImageFeatures) else rows[:, :n]
-
-
-def contiguous(rows: np.ndarray, n: int) -> np.ndarray:
-    """Return the same columns, with rows that are contiguous in memory if they are in memory."""
-    some = first_columns(rows, n)
-    return np.ascontiguousarray(some) if isinstance(some, np.ndarray) else some
+    """Return the first columns of an array, with contiguous rows, or of features in a file, which stay in the file."""
+    if isinstance(rows, ImageFeatures):
+        return cast(np.ndarray, rows.columns(n))
+    return np.ascontiguousarray(rows[:, :n])
 
 
 def stored_rows(

@@ -103,9 +103,9 @@ class Trunk:
     n_tail_stages : int
         Number of last stages that are left out. With 0, the output is features of all stages; otherwise, it is
         activations.
-    chunk : int or None
-        Number of images that run at once. None selects it for the device.
-    precision : {"float32", "bfloat16"}, default="float32"
+    chunk : int
+        Number of images that run at once.
+    precision : {"float32", "bfloat16"}
         The precision in which `run` computes. With `"bfloat16"`, torch still computes layers in float32 if they need
         it.
 
@@ -122,18 +122,11 @@ class Trunk:
         Whether runs in several threads would disturb one another.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        device: torch.device,
-        n_tail_stages: int = 0,
-        chunk: int | None = None,
-        precision: str = "float32",
-    ):
+    def __init__(self, backbone: Backbone, device: torch.device, n_tail_stages: int, chunk: int, precision: str):
         self.backbone = backbone
         self.device = device
         self.n_tail_stages = n_tail_stages
-        self.chunk = chunk or chunk_size(device)
+        self.chunk = chunk
         self.precision = precision
         self.reads_values = self.keeps_state = False
         # Fixed noise, so that all engines and processes compute the same probe.

@@ -39,7 +39,7 @@ def choose_augmentation(
     changes: Sequence[Change | None],
     recipe_of: Callable[[Change | None, Targets], TailRecipe],
     runs: tuple[Run, Run],
-    choose: Choose | None = None,
+    choose: Choose,
 ) -> Change | None:
     """Return the change of images with which short training runs of the last stages do best on held-out images.
 
@@ -57,7 +57,7 @@ def choose_augmentation(
         Returns the recipe of a training run, given a change and the targets of the images.
     runs : (Run, Run)
         The runs of both phases of each training run.
-    choose : callable or None
+    choose : callable
         As in `train_stages`.
     """
     parts = _parts(training, runs[1].seed)

@@ -1,9 +1,7 @@
 """Train the last stages of a network together with its output layer.
 
-The unit of work is a micro-batch of fixed size. On a CPU, each thread of a pool processes a micro-batch from pixels to
-gradients with one intra-op thread, and the gradients are added in the order of the micro-batches. Large batches would
-spend their time mapping memory, and the sum depends neither on the number of threads nor on their timing. BatchNorm
-keeps the statistics of the pretrained network, so that gradients of micro-batches add up to the gradients of the batch.
+Gradients are computed for micro-batches, and added in the order of the micro-batches. BatchNorm keeps the statistics of
+the pretrained network, so that gradients of micro-batches add up to the gradients of the batch.
 """
 
 from __future__ import annotations
@@ -11,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,24 +23,21 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._targets.labelled_samples import Split
 from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import History, kept_start
-from sktl._training.optimizers import PairedOptimizer, shares
+from sktl._training.optimizers import PairedOptimizer
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import OutputLayer, WeightedNet, as_output_layer, drop, restored
-from sktl._utils.devices import halved, within_memory
 from sktl._utils.forked_gradients import keep_gradients_possible
 from sktl._utils.progress import training_bar
 from sktl._utils.random import Stream, draws_from_globals, generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.torch_kernels import place, uses_onednn
-from sktl._utils.warnings import warn
-from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
+from sktl.exceptions import TrainingError
 
 from .fast_gradients import FastGradients
-from .tail_batches import Batch, ImageInputs, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from .micro_batches import MicroBatchRunner, Workers
+from .tail_batches import Batch, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
 
-_MICRO_BATCH = 8
-_MICRO_BATCH_OF_PIXELS = 4  # smaller, because more layers have to store activations for the gradients
 _AS_IT_IS = contextlib.nullcontext()
 
 
@@ -91,70 +85,12 @@ class FineTuned(nn.Module):
         return self
 
 
-@dataclass
-class _Runner:
-    """Run a function on micro-batches: in the threads of a pool on a CPU, and one after the other elsewhere.
-
-    A batch is `divisible` into smaller micro-batches unless BatchNorm learns from it.
-    """
-
-    pool: ThreadPoolExecutor | None
-    size: int
-    device: torch.device
-    divisible: bool = True
-    warned: bool = False
-    has_trained: bool = False
-
-    def __call__(self, function: Callable[[slice, int], Any], n: int, n_alone: int = 0) -> list[Any]:
-        """Return the results for all micro-batches, which become smaller if an accelerator is out of memory.
-
-        The first `n_alone` micro-batches run one after the other, before the others.
-        """
-
-        def shrink() -> None:
-            self._shrink(min(self.size, n))
-
-        return within_memory(lambda: self._run(function, n, n_alone), shrink, self.device)
-
-    def _shrink(self, size: int) -> None:
-        where = f"the memory of device={str(self.device)!r}"
-        if not self.divisible:
-            raise DeviceMemoryError(
-                f"A batch of {size} images does not fit into {where}, and BatchNorm, which learns with weights=None, "
-                "needs all of it at once. Pass a smaller batch_size or image_size."
-            )
-        self.size = halved(size, "training", self.device)
-        if not self.warned:
-            warn(
-                f"Training on {size} images at once exceeds {where}. From now on, fewer are processed at once, "
-                "which is slower and changes the last bits of results.",
-                DeviceWarning,
-            )
-        self.warned = True
-
-    def _run(self, function: Callable[[slice, int], Any], n: int, n_alone: int) -> list[Any]:
-        rows = [slice(start, min(start + self.size, n)) for start in range(0, n, self.size)]
-        alone = [function(part, number) for number, part in enumerate(rows[:n_alone])]
-        return alone + self.each(function, rows[n_alone:], range(n_alone, len(rows)))
-
-    def each(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """Return a function's results for several arguments."""
-        run = map if self.pool is None else self.pool.map
-        return list(run(function, *arguments))
-
-    def each_share(
-        self, function: Callable[[list[nn.Parameter]], Any], parameters: Iterable[nn.Parameter]
-    ) -> list[Any]:
-        """Return a function's results for several lists into which parameters are divided."""
-        return self.each(function, [list(parameters)] if self.pool is None else shares(parameters))
-
-
 class _TailNet(WeightedNet):
     """A net whose gradients are summed over micro-batches, and whose stages have their own learning rates."""
 
     phase = "stages"
     recipe: TailRecipe
-    runner: _Runner | None = None
+    runner: MicroBatchRunner | None = None
     draws: bool = False
     is_averaged = False
     start: dict[nn.Parameter, torch.Tensor]
@@ -353,14 +289,6 @@ def keeps_start(history: History, run: Run) -> bool:
     return kept_start(history) or run.n_epochs == 0
 
 
-@dataclass(frozen=True)
-class Workers:
-    """The device, and threads with one intra-op thread each, which fetch inputs and, on a CPU, also compute."""
-
-    pool: ThreadPoolExecutor
-    device: torch.device
-
-
 def train_tail(
     cut: Cut,
     preprocessing: Preprocessing,
@@ -402,17 +330,12 @@ def train_tail(
         return as_output_layer(*start.standardization.unfold(*ordered(layer)), workers.device)
 
     draws = _draws(cut)
-    layer = standardized(start.layer)
+    layer, trained_alone = standardized(start.layer), standardized(start.alone or start.layer)
     module = place(FineTuned(cut, preprocessing, start.standardization, layer, recipe), workers.device)
     dataset, *others = (LabelledInputs(part, rank) for part in split.weighted())
-    net = _make_net(module, dataset, next(iter(others), None), recipe, run)
-    net.runner = _make_runner(net.batch_size, split.training.samples, recipe, workers)
-    net.recipe, net.draws = recipe, draws
-    trained_alone = standardized(start.alone or start.layer).parameters()
-    net.alone = {p: value.detach() for p, value in zip(layer.parameters(), trained_alone, strict=True)}
-    before = net.start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
-    decayed = [p for p in cut.depths() if p.ndim > 1]
-    net.anchors = {p: before[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in decayed}
+    net = _make_net(module, trained_alone, dataset, next(iter(others), None), recipe, run)
+    net.draws, before = draws, net.start
+    net.runner = MicroBatchRunner.of(net.batch_size, split.training.samples, recipe, workers)
     alone = single_threaded() if net.runner.pool else _AS_IT_IS
     bar = training_bar(run.title + run.on, run.count_epochs(recipe) * len(dataset), recipe.verbose)
     with alone, _compiled(cut) if recipe.compile else _AS_IT_IS, bar as net.count:
@@ -428,15 +351,6 @@ def train_tail(
         place(net.module_, torch.device("cpu")).eval()
         net.module_.output = as_output_layer(weight[rank], bias[rank]).requires_grad_(False)
     return net
-
-
-def _make_runner(batch_size: int, inputs: Inputs, recipe: TailRecipe, workers: Workers) -> _Runner:
-    """Return a runner of micro-batches on a CPU. Elsewhere, or if BatchNorm learns, it runs whole batches."""
-    divisible = recipe.keeps_statistics
-    if workers.device.type != "cpu" or not divisible:
-        return _Runner(None, batch_size + 1, workers.device, divisible)
-    size = _MICRO_BATCH_OF_PIXELS if isinstance(inputs, ImageInputs) else _MICRO_BATCH
-    return _Runner(workers.pool, size, workers.device, divisible)
 
 
 def restored_tail(
@@ -477,9 +391,15 @@ def _draws(cut: Cut) -> bool:
 
 
 def _make_net(
-    module: FineTuned, dataset: LabelledInputs, held_out: LabelledInputs | None, recipe: TailRecipe, run: Run
+    module: FineTuned,
+    trained_alone: OutputLayer,
+    dataset: LabelledInputs,
+    held_out: LabelledInputs | None,
+    recipe: TailRecipe,
+    run: Run,
 ) -> _TailNet:
-    return run.make_net(
+    """Return a net with the weights that it starts from, is pulled toward, and returns if no epoch is better."""
+    net = run.make_net(
         _TailNet,
         module,
         recipe,
@@ -492,6 +412,13 @@ def _make_net(
         iterator_valid=ValidationBatches,
         **_optimizer(recipe),
     )
+    net.recipe = recipe
+    pairs = zip(module.output.parameters(), trained_alone.parameters(), strict=True)
+    net.alone = {parameter: value.detach() for parameter, value in pairs}
+    net.start = {p: p.detach().clone() for p in module.parameters() if p.requires_grad}
+    decayed = [p for p in module.cut.depths() if p.ndim > 1]
+    net.anchors = {p: net.start[p] if recipe.keeps_statistics else torch.zeros_like(p) for p in decayed}
+    return net
 
 
 def _optimizer(recipe: TailRecipe) -> dict[str, Any]:

@@ -38,8 +38,9 @@ from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
+from .micro_batches import Workers
 from .tail_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
-from .train_tail import Start, Workers, keeps_start, train_tail
+from .train_tail import Start, keeps_start, train_tail
 
 Images: TypeAlias = Labelled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
@@ -178,7 +179,7 @@ def train_stages(
     recipe: TailRecipe,
     probing: Run,
     tuning: Run,
-    choose: Choose | None = None,
+    choose: Choose,
 ) -> Tuned:
     """Train an output layer, then the last stages of a backbone together with it.
 
@@ -190,8 +191,8 @@ def train_stages(
     recipe : TailRecipe
     probing, tuning : Run
         The runs of the first and of the second phase.
-    choose : callable or None
-        Chooses the number of feature stages and the penalty of the output layer. None leaves them as in the recipe.
+    choose : callable
+        Chooses the number of feature stages and the penalty of the output layer.
     """
     extractor = replace(extractor, feature_stages=recipe.feature_stages)
     cut = extractor.backbone.cut(recipe.n_trainable, recipe.feature_stages)
@@ -218,7 +219,7 @@ def train_stages(
 
 
 def _start(
-    sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run, choose: Choose | None
+    sources: Split[_Source], cut: Cut, recipe: TailRecipe, run: Run, choose: Choose
 ) -> tuple[Start, TailRecipe, dict[str, np.ndarray]]:
     """Train the output layer on the pretrained features, as specified by the recipe."""
     targets = sources.training.targets
@@ -228,7 +229,7 @@ def _start(
         layer = random_layer(n_features, n_outputs, run.seed)
         return Start(layer, Standardization.identity(n_features), History()), recipe, {}
     features = sources.map(lambda source: source.features(cut))
-    recipe, selection = (recipe, {}) if choose is None else choose(features.training, recipe)
+    recipe, selection = choose(features.training, recipe)
     groups = sources.training.samples.extractor.layout.groups_of(recipe.feature_stages)
     sizes = [size for _, size in groups]
     features = features.map(lambda some: np.ascontiguousarray(some[:, : sum(sizes)]))

@@ -102,7 +102,7 @@ class Rotation:
         features: np.ndarray,
         weights: np.ndarray,
         shrinkage: float,
-        sizes: Sequence[int] | None,
+        sizes: Sequence[int],
         dtype: torch.dtype,
     ) -> Rotation:
         """Return the rotation for weighted samples.
@@ -128,9 +128,7 @@ class Rotation:
         return cls(standardization, inputs, _mean_squares(inputs, weights), basis, triangle)
 
     @classmethod
-    def of_many(
-        cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None
-    ) -> Rotation:
+    def of_many(cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int]) -> Rotation:
         """Return a rotation for samples that do not fit into memory, without their coordinates.
 
         All samples determine the standardization. Only some samples determine the axes: with other axes, training
@@ -222,7 +220,7 @@ memo: SampleMemo[Rotation] = SampleMemo(128 * 2**20, cost=_n_bytes)
 
 
 def rotation(
-    features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None, dtype: torch.dtype
+    features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int], dtype: torch.dtype
 ) -> Rotation:
     """Return the result of `Rotation.of`, which is remembered for later fits on the same samples."""
     return memo.get(

@@ -58,7 +58,8 @@ class SampleMemo(Generic[Result]):
 
     def clear(self) -> None:
         """Remove all results."""
-        self._results.clear()
+        with self._lock:
+            self._results.clear()
 
 
 def _key(features: np.ndarray, weights: np.ndarray, parameters: object) -> bytes:

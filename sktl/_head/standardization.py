@@ -29,9 +29,7 @@ class Standardization:
     scale: torch.Tensor
 
     @classmethod
-    def of(
-        cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int] | None = None
-    ) -> Standardization:
+    def of(cls, features: np.ndarray, weights: np.ndarray, shrinkage: float, sizes: Sequence[int]) -> Standardization:
         """Return the map for weighted samples.
 
         A scale is the square root of the sum of the variance and `shrinkage` times the mean variance.
@@ -41,8 +39,8 @@ class Standardization:
         features : float32 array of shape (n_samples, n_features), or ImageFeatures
         weights : float64 array of shape (n_samples,)
         shrinkage : float
-        sizes : sequence of int or None
-            Sizes of the blocks of features over which the mean variance is computed. None is a single block.
+        sizes : sequence of int
+            Sizes of the blocks of features over which the mean variance is computed.
         """
         shares = weights / weights.sum()
         # Two passes over blocks of rows keep a float64 copy in the processor's cache. NumPy's sums, unlike a BLAS, give
@@ -54,7 +52,7 @@ class Standardization:
             variance += np.einsum("n,nd->d", shares[rows], (np.asarray(features[rows]) - mean) ** 2)
         # Some features hardly vary over a few training images, but vary over other images. Without a floor, these
         # features would dominate.
-        floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes or [])[:-1])]
+        floors = [np.full(len(block), block.mean()) for block in np.split(variance, np.cumsum(sizes)[:-1])]
         scale = np.sqrt(variance + shrinkage * np.concatenate(floors))
         constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
         return cls(torch.from_numpy(mean), torch.from_numpy(np.where(constant, 1.0, scale)))

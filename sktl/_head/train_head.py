@@ -39,11 +39,7 @@ _TOLERANCE_IN_FLOAT32 = 3e-5
 
 
 def train_head(
-    split: Split[np.ndarray],
-    recipe: Recipe,
-    run: Run,
-    block_sizes: Sequence[int] | None = None,
-    n_threads: int = 1,
+    split: Split[np.ndarray], recipe: Recipe, run: Run, block_sizes: Sequence[int], n_threads: int = 1
 ) -> WeightedNet:
     """Train an output layer.
 
@@ -56,8 +52,8 @@ def train_head(
     recipe : Recipe
     run : Run
         Its seed determines the initial layer, the order of the samples and dropout. "lbfgs" saves no checkpoint.
-    block_sizes : sequence of int or None
-        Sizes of the blocks of features. None is a single block.
+    block_sizes : sequence of int
+        Sizes of the blocks of features.
     n_threads : int
         Threads that pass over features that do not fit into memory. Results do not depend on it.
 
@@ -103,9 +99,7 @@ class _Prepared(NamedTuple):
     rotation: Rotation | None = None
 
 
-def _prepare(
-    split: Split[np.ndarray], recipe: Recipe, block_sizes: Sequence[int] | None, rank: np.ndarray
-) -> _Prepared:
+def _prepare(split: Split[np.ndarray], recipe: Recipe, block_sizes: Sequence[int], rank: np.ndarray) -> _Prepared:
     """Transform the features for training: rotated for L-BFGS, otherwise standardized."""
     features, weights = split.training.samples, split.training.targets.weights
     if features.nbytes > IN_MEMORY:
@@ -122,7 +116,7 @@ def _prepare(
 
 
 def _prepare_stream(
-    split: Split[np.ndarray], recipe: Recipe, block_sizes: Sequence[int] | None, rank: np.ndarray
+    split: Split[np.ndarray], recipe: Recipe, block_sizes: Sequence[int], rank: np.ndarray
 ) -> _Prepared:
     """Prepare features that are read block by block, because they do not fit into memory."""
     features, weights = split.training.samples, split.training.targets.weights

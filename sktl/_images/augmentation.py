@@ -17,7 +17,7 @@ from sktl._words import LONGEST_REASON, error_words, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .decoding import ImageProblem, array_to_rgb, check_header, decode, pil_to_rgb
-from .input_containers import CHANNELS, to_array
+from .image_items import CHANNELS, to_array
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 

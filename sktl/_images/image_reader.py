@@ -11,7 +11,7 @@ from sktl._words import LONGEST_REASON, error_words, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .format_readers import READERS
-from .input_containers import is_array
+from .image_items import is_array
 from .problems import ImageProblem
 
 ImageReader: TypeAlias = str | Callable[[Any], Any]

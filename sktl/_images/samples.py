@@ -25,19 +25,9 @@ from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
 from .doubtful_pixels import warn_of_doubtful_pixels
 from .format_readers import READERS
+from .image_items import BYTES, CHANNELS, is_array, kind_of, path_of, to_array, why_no_image, words_for
 from .image_reader import ImageReader, call_reader, check_image_reader
-from .input_containers import (
-    BYTES,
-    CHANNELS,
-    as_items,
-    check_image_shape,
-    is_array,
-    kind_of,
-    path_of,
-    to_array,
-    why_no_image,
-    words_for,
-)
+from .input_containers import as_items, check_image_shape
 from .lazy_images import Item, LazyImages, items_of, lock_of, why_no_item
 from .missing_files import why_missing
 from .pixel_advice import Words

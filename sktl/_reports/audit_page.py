@@ -50,9 +50,9 @@ def write_audit_page(audit: Audit, path: Any, *, max_megabytes: float = MOST_BYT
     write_page(path, audit_page(audit, Album(limit_of(max_megabytes))))
 
 
-def audit_page(audit: Audit, album: Album, most_findings: int = MOST_FINDINGS) -> str:
+def audit_page(audit: Audit, album: Album) -> str:
     """Return the page as text."""
-    rows = chosen(audit.issues, most_findings)
+    rows = chosen(audit.issues, MOST_FINDINGS)
     images = audited_images(audit.issues[sorted(rows)])
     folders = {part: common_folder([one.name for place, one in images.items() if place.part == part]) for part in WHOSE}
     findings, n_bare = _elements(audit, rows, images, folders, album)

@@ -344,26 +344,12 @@ def _label_weights(
     """
     if class_weight is None:
         return None
-    found = np.ones((2, len(classes)))
     if isinstance(class_weight, str):  # "balanced"
         found = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
     elif isinstance(class_weight, Mapping):
-        if unknown := [label for label in class_weight if label not in classes.tolist()]:
-            raise InvalidParameterError(
-                f"class_weight has labels that y does not have: {first_shown(unknown)}. y has "
-                f"{first_shown(classes.tolist())}. {resemblances(unknown, classes.tolist())}".rstrip()
-            )
-        found[1] = [_weight(class_weight, label, "class_weight") for label in classes.tolist()]
+        found = np.stack([np.ones(len(classes)), _weights_by_label(class_weight, classes.tolist())])
     else:
-        if len(class_weight) != len(classes) or not all(
-            isinstance(of_label, Mapping) and set(of_label) <= {0, 1} for of_label in class_weight
-        ):
-            raise InvalidParameterError(
-                f"class_weight={shown_value(class_weight)} must have one dict with the keys 0 and 1 for each of the "
-                f"{len(classes)} labels."
-            )
-        of_labels = [*enumerate(class_weight)]
-        found = np.array([[_weight(of, side, f"class_weight[{i}]") for i, of in of_labels] for side in (0, 1)])
+        found = _weights_by_side(class_weight, len(classes))
     means = (found * totals).sum(axis=0) / totals.sum(axis=0)
     if not np.isfinite(means).all() or (found < 0).any() or not means.all():
         raise InvalidParameterError(
@@ -376,6 +362,28 @@ def _label_weights(
             "Scale them to about 1."
         )
     return found / means
+
+
+def _weights_by_label(weights: Mapping[Any, float], labels: list[Any]) -> list[float]:
+    """Return the weights of the samples with each label."""
+    if unknown := [label for label in weights if label not in labels]:
+        raise InvalidParameterError(
+            f"class_weight has labels that y does not have: {first_shown(unknown)}. y has "
+            f"{first_shown(labels)}. {resemblances(unknown, labels)}".rstrip()
+        )
+    return [_weight(weights, label, "class_weight") for label in labels]
+
+
+def _weights_by_side(weights: Sequence[Mapping[Any, float]], n_labels: int) -> np.ndarray:
+    """Return the weights of the samples without and with each label, which has a dict of both."""
+    are_dicts = all(isinstance(of_label, Mapping) and set(of_label) <= {0, 1} for of_label in weights)
+    if len(weights) != n_labels or not are_dicts:
+        raise InvalidParameterError(
+            f"class_weight={shown_value(weights)} must have one dict with the keys 0 and 1 for each of the {n_labels} "
+            "labels."
+        )
+    of_labels = [*enumerate(weights)]
+    return np.array([[_weight(of, side, f"class_weight[{i}]") for i, of in of_labels] for side in (0, 1)])
 
 
 def _weight(weights: Mapping[Any, float], key: Any, name: str) -> float:

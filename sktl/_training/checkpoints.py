@@ -209,26 +209,34 @@ def _restore(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> bool
         net.module_.n_draws = operator.index(draws)
     if document["finished"]:
         return True
+    _restore_optimizer(net, document, tensors)
+    for _, callback in net.callbacks_:
+        _restore_callback(callback, net, document, tensors)
+    return False
+
+
+def _restore_optimizer(net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> None:
     states = zip(_parameters(net), document["optimizer"], strict=True)
     for number, ((parameter, counts_there), options) in enumerate(states):
         moments = _part(tensors, f"{_OPTIMIZER}{number}.")
         laid_out = {name: _laid_out_as(parameter, name, value, counts_there) for name, value in moments.items()}
         if options or laid_out:
             net.optimizer_.state[parameter] = {**{name: decode(value) for name, value in options.items()}, **laid_out}
-    for _, callback in net.callbacks_:
-        if isinstance(callback, CosineSchedule):
-            callback.resume(net, operator.index(document["schedule"]))
-        if isinstance(callback, PassthroughScoring):
-            best_rows = [row for row in net.history if row.get(f"{callback.name}_best")]
-            callback.best_score_ = best_rows[-1][callback.name] if best_rows else callback.best_score_
-        if isinstance(callback, EarlyStopping):
-            for name in _STOPPING:
-                setattr(callback, name, decode(document["stopping"][name]))
-            callback.best_losses_ = tensors[_BEST_LOSSES].numpy()
-            if best := _part(tensors, _BEST):
-                _check_like(best, own)
-                callback.best_model_weights_ = net.module_.state_dict() | best
-    return False
+
+
+def _restore_callback(callback: Callback, net: NeuralNet, document: dict[str, Any], tensors: Tensors) -> None:
+    if isinstance(callback, CosineSchedule):
+        callback.resume(net, operator.index(document["schedule"]))
+    if isinstance(callback, PassthroughScoring):
+        best_rows = [row for row in net.history if row.get(f"{callback.name}_best")]
+        callback.best_score_ = best_rows[-1][callback.name] if best_rows else callback.best_score_
+    if isinstance(callback, EarlyStopping):
+        for name in _STOPPING:
+            setattr(callback, name, decode(document["stopping"][name]))
+        callback.best_losses_ = tensors[_BEST_LOSSES].numpy()
+        if best := _part(tensors, _BEST):
+            _check_like(best, _trained(net, net.module_.state_dict()))
+            callback.best_model_weights_ = net.module_.state_dict() | best
 
 
 def _check_like(found: Tensors, expected: Tensors) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from photographs import COPIES, photograph
+from photographs import COPIES, photograph, random_features
 from PIL import Image
 
 from sktl._audit.copies import Copies, _connecting, connected_note, copy_issues, divided, find_copies
@@ -191,7 +191,7 @@ def test_copies_that_connect_most_images_are_noted(components, n):
 def found_among(items):
     samples = as_samples(items, lenient=True)
     thumbnails, failures = read_thumbnails(samples, POOL)
-    return find_copies(thumbnails, samples, None, POOL), failures
+    return find_copies(thumbnails, samples, random_features(len(thumbnails)), POOL), failures
 
 
 def test_equal_pixels_in_different_formats_are_exact_copies(tmp_path):

@@ -60,7 +60,7 @@ def test_blank_images_are_no_error():
     blank = torch.zeros(2, 64, 64)
     found = refined(blank, blank, IDENTITY.repeat(2, 1, 1), AFFINE, 3)
     assert found.isfinite().all()
-    assert agreement(blank, blank, found).tolist() == [0, 0]
+    assert agreement(blank, blank, found, 1).tolist() == [0, 0]
 
 
 def test_smoothing_keeps_means_and_flat_images():

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from photographs import COPIES, gray_of, photograph
+from photographs import COPIES, gray_of, photograph, random_features
 
 from sktl._audit.copy_candidates import WINDOWS, Descriptors, nearest_directions, starts, turned
 from sktl._audit.thumbnails import SIDE
@@ -35,9 +35,10 @@ def test_each_turn_is_another_and_some_turn_undoes_it(turn):
 def test_copies_are_candidates(copy):
     # What is both mirrored and cropped is only found with features; here, gray levels stand for them.
     gray = gray_of(*ORIGINALS, COPIES[copy](ORIGINALS[4]))
-    features = np.random.default_rng(0).random((len(gray), 5)).astype(np.float32)
-    features[-1] = features[4]
-    found = Descriptors(gray, POOL).candidates(features if copy == "mirrored and cropped" else None)
+    features = random_features(len(gray))
+    if copy == "mirrored and cropped":
+        features[-1] = features[4]
+    found = Descriptors(gray, POOL).candidates(features)
     assert (4, len(ORIGINALS)) in pairs(found)
 
 
@@ -48,10 +49,10 @@ def test_blank_images_are_no_candidates():
 
 def test_candidates_do_not_depend_on_the_order_of_the_images():
     gray = gray_of(*ORIGINALS, *(COPIES[copy](image) for copy, image in zip(COPIES, ORIGINALS, strict=False)))
-    order = np.random.default_rng(0).permutation(len(gray))
-    shuffled = pairs(Descriptors(gray[order], POOL).candidates(None))
+    order, features = np.random.default_rng(0).permutation(len(gray)), random_features(len(gray))
+    shuffled = pairs(Descriptors(gray[order], POOL).candidates(features[order]))
     renamed = {tuple(sorted((int(order[a]), int(order[b])))) for a, b in shuffled}
-    assert renamed == pairs(Descriptors(gray, POOL).candidates(None))
+    assert renamed == pairs(Descriptors(gray, POOL).candidates(features))
 
 
 def test_two_images_are_enough():

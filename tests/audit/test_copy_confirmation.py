@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from photographs import COPIES, photograph, thumbnails_of
+from photographs import COPIES, photograph, random_features, thumbnails_of
 from PIL import Image
 
 from sktl._audit.copy_candidates import Descriptors
@@ -18,6 +18,7 @@ def confirmed(images, features=None):
     """Return the pairs of images that are confirmed, each once, with the best score of each."""
     thumbnails = thumbnails_of(*images)
     gray, aspects = np.stack([kept.gray for kept in thumbnails]), np.float32([kept.aspect for kept in thumbnails])
+    features = random_features(len(images)) if features is None else features
     found = confirm(gray, aspects, Descriptors(gray, POOL).candidates(features), POOL)
     best = {}
     for whole, part, score in zip(*(end.tolist() for end in found.candidates[:2]), found.scores, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from photographs import COPIES, photograph
+from photographs import COPIES, photograph, random_features
 from PIL import Image, ImageDraw, ImageOps
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -22,7 +22,7 @@ PAIRS = st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda pa
 def found_among(images):
     samples = as_samples(images, lenient=True)
     thumbnails, _ = read_thumbnails(samples, POOL)
-    pairs, scores = near_copies(thumbnails, samples, None, POOL)
+    pairs, scores = near_copies(thumbnails, samples, random_features(len(thumbnails)), POOL)
     assert np.all((scores >= 0) & (scores <= 1))
     return {tuple(pair) for pair in pairs.tolist()}
 
@@ -109,4 +109,4 @@ def test_of_a_file_that_is_gone_the_thumbnail_decides(tmp_path):
     samples = as_samples([*map(str, paths)], lenient=True)
     thumbnails, _ = read_thumbnails(samples, POOL)
     paths[1].unlink()
-    assert near_copies(thumbnails, samples, None, POOL)[0].tolist() == [[0, 1]]
+    assert near_copies(thumbnails, samples, random_features(2), POOL)[0].tolist() == [[0, 1]]

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from backbones import NEW_TIMM, TwoBranches, backbone_of, small_conv_net, stochastic_net
+from backbones import NEW_TIMM, TwoBranches, backbone_of, small_conv_net, stochastic_net, trunk_of
 from families import QUICK, SMALL, TIMM
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,6 @@ from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.stages import channels_last, tensors
 from sktl._backbones.taps import StageLayout, Tapped
 from sktl._features import frozen_trunk as _trunk
-from sktl._features.frozen_trunk import Trunk
 from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError
 
@@ -211,7 +210,7 @@ def test_blocks_of_a_stage_are_few_and_the_last_is_one_of_them(name, blocks):
 
 @pytest.mark.parametrize("name", ["timm/test_vit", "resnet18"])
 def test_a_row_depends_neither_on_its_place_nor_on_its_neighbors(name):
-    trunk = Trunk(resolve_backbone(name, None, None if "/" in name else 64, 0), CPU)
+    trunk = trunk_of(resolve_backbone(name, None, None if "/" in name else 64, 0))
     pixels = np.random.default_rng(3).integers(0, 256, trunk.probe.shape, np.uint8)
     rows = trunk.run(pixels)
     assert rows.shape == (4, trunk.layout.sizes[-1])
@@ -232,9 +231,9 @@ def test_folding_batchnorm_changes_no_group(name, monkeypatch):
     backbone = resolve_backbone(
         name, "default" if name == "efficientnet_lite0" else None, None if "/" in name else 64, 0
     )
-    folded = Trunk(backbone, CPU)
+    folded = trunk_of(backbone)
     monkeypatch.setattr(_trunk, "_FOLDING_TOLERANCE", -1.0)
-    plain = Trunk(backbone, CPU)
+    plain = trunk_of(backbone)
     assert plain.difference(folded.answer) <= TOLERANCE
     assert (plain.difference(folded.answer) == 0) == (name == "timm/test_convnext")  # which has none to fold
 
@@ -417,7 +416,7 @@ class Infinite(InPlace):
 @pytest.mark.parametrize("network", [Suspicious, ByForward, InNumPy, Branches, Infinite])
 def test_a_network_that_cannot_be_tapped_has_its_output_alone_and_is_left_as_it_was(network):
     backbone = resolve_backbone(network, "default", None, 0)
-    trunk = Trunk(backbone, CPU)
+    trunk = trunk_of(backbone)
     assert trunk.layout == StageLayout.of_output(trunk.answer.shape[1])
     assert trunk.layout.sizes == (trunk.answer.shape[1],)
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -427,7 +426,7 @@ def test_a_network_that_cannot_be_tapped_has_its_output_alone_and_is_left_as_it_
 
 
 def test_a_function_without_weights_has_its_output_alone():
-    trunk = Trunk(backbone_of(lambda images: images.mean((2, 3))), CPU)
+    trunk = trunk_of(backbone_of(lambda images: images.mean((2, 3))))
     assert trunk.layout == StageLayout((("", 3),), (3,))
 
 
@@ -462,9 +461,9 @@ def test_each_number_of_stages_is_the_beginning_of_the_full_row(n_features, stag
 )  # fmt: skip
 def test_a_trunk_gives_the_bits_of_the_networks_own_output_folded_as_without_taps(name, monkeypatch):
     backbone = resolve_backbone(name, None, None if "/" in name else 64, 0)
-    tapped = Trunk(backbone, CPU)
+    tapped = trunk_of(backbone)
     monkeypatch.setattr(Backbone, "tapped", Backbone.build)
-    plain = Trunk(backbone, CPU)
+    plain = trunk_of(backbone)
     assert plain.layout == StageLayout.of_output(plain.answer.shape[1])
     np.testing.assert_array_equal(tapped.answer[:, : plain.answer.shape[1]], plain.answer)
     assert tapped.layout.n_stages > 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import sktl
 from sktl import PretrainedImageClassifier
-from sktl._cli.command_messages import PHRASES, Wording, shown
+from sktl._cli.command_messages import PHRASES, Wording, printable
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 PARAMETERS = PretrainedImageClassifier().get_params()
@@ -143,6 +143,6 @@ def test_long_names_are_shown_by_their_ends():
 
 @given(name=st.text())
 def test_what_is_shown_can_be_encoded_and_steers_nothing(name):
-    assert len(shown(name)) == len(name)
-    shown(name).encode()
-    assert not set(shown(name)) & {"\n", "\r", "\x1b", "\u202e", "\x07"}
+    assert len(printable(name)) == len(name)
+    printable(name).encode()
+    assert not set(printable(name)) & {"\n", "\r", "\x1b", "\u202e", "\x07"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from backbones import small_conv_net, stochastic_net
+from backbones import small_conv_net, stochastic_net, trunk_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -13,10 +13,8 @@ from torch import nn
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import frozen_trunk as _trunk
 from sktl._features.batchnorm_folding import _ActivationAlone, _PassThrough, fold_batchnorm
-from sktl._features.frozen_trunk import Trunk
 from sktl._images.preprocessing import Preprocessing
 
-CPU = torch.device("cpu")
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
@@ -138,7 +136,7 @@ def test_a_trunk_folds_its_own_network_and_no_other():
     module.preprocessing = Preprocessing(16, (16, 16))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     backbone = resolve_backbone(lambda: module, "default", None, 0)
-    trunk = Trunk(backbone, CPU)
+    trunk = trunk_of(backbone)
     assert n_folded(trunk._function) == 1
     for network in (module, backbone.build()):
         assert n_folded(network) == 0
@@ -148,7 +146,7 @@ def test_a_trunk_folds_its_own_network_and_no_other():
 @pytest.mark.parametrize("n_trainable", [1, 2, 3])
 def test_a_trunk_in_front_of_a_cut_folds_what_it_runs_and_gives_the_same_activations(n_trainable):
     backbone = resolve_backbone(stochastic_net, "default", None, 0)
-    trunk = Trunk(backbone, CPU, n_trainable)
+    trunk = trunk_of(backbone, n_trainable)
     assert n_folded(trunk._function.__self__) > 0
     cut = backbone.cut(n_trainable)
     pixels = torch.from_numpy(np.random.default_rng(5).integers(0, 256, trunk.probe.shape, np.uint8))
@@ -158,9 +156,9 @@ def test_a_trunk_in_front_of_a_cut_folds_what_it_runs_and_gives_the_same_activat
 
 def test_a_trunk_unfolds_where_the_outputs_would_be_others(monkeypatch):
     backbone = resolve_backbone(small_conv_net, "default", None, 0)
-    folded = Trunk(backbone, CPU)
+    folded = trunk_of(backbone)
     monkeypatch.setattr(_trunk, "_FOLDING_TOLERANCE", -1.0)
-    plain = Trunk(backbone, CPU)
+    plain = trunk_of(backbone)
     assert (n_folded(folded._function), n_folded(plain._function)) == (1, 0)
     normalised = backbone.preprocessing.normalize(torch.from_numpy(plain.probe))
     assert_same(torch.from_numpy(plain.answer), backbone.tapped()(normalised))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from backbones import SmallConvNet, backbone_of, small_conv_net
+from backbones import SmallConvNet, backbone_of, small_conv_net, trunk_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opening import known_facts, open_engine
@@ -17,7 +17,6 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features.engines import TorchEngine
-from sktl._features.frozen_trunk import Trunk
 from sktl._images.preprocessing import Preprocessing
 from sktl._utils.threads import single_threaded_pool
 from sktl.exceptions import BackboneWarning
@@ -40,7 +39,7 @@ def small(seed=0, image_size=None):
 
 
 def torch_engine(backbone, device=CPU):
-    return TorchEngine(Trunk(backbone, device))
+    return TorchEngine(trunk_of(backbone, device=device))
 
 
 def run(engine, pixels):

@@ -3,18 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from backbones import NEW_TIMM, backbone_of, stochastic_net
+from backbones import NEW_TIMM, backbone_of, stochastic_net, trunk_of
 
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import StageLayout
-from sktl._features.frozen_trunk import EngineFacts, Trunk, relative_difference
+from sktl._features.frozen_trunk import EngineFacts, relative_difference
 from sktl.exceptions import BackboneError
-
-CPU = torch.device("cpu")
-
-
-def trunk_of(function):
-    return Trunk(backbone_of(function), CPU)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +27,14 @@ def trunk_of(function):
 )
 def test_an_output_that_is_no_table_of_features_is_an_error(function, found):
     with pytest.raises(BackboneError, match=rf"backbone='.*' .*{found}.*\(n, n_features\)") as caught:
-        trunk_of(function)
+        trunk_of(backbone_of(function))
     assert "image_size" not in str(caught.value)  # the size of the images has no part in it
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_features_that_are_not_finite_are_an_error(value):
     with pytest.raises(BackboneError, match=r"backbone='.*' with weights .* not finite.*Use other weights"):
-        trunk_of(lambda x: x.mean((2, 3)) + value)
+        trunk_of(backbone_of(lambda x: x.mean((2, 3)) + value))
 
 
 @pytest.mark.parametrize(
@@ -55,18 +49,18 @@ def test_features_that_are_not_finite_are_an_error(value):
 def test_an_image_size_that_the_network_cannot_take_is_an_error(name, size):
     backbone = resolve_backbone(name, None, size, 0)
     with pytest.raises(BackboneError, match=rf"backbone='{name}' .*{size} x {size}.*image_size=None"):
-        Trunk(backbone, CPU)
+        trunk_of(backbone)
 
 
 def test_a_failure_without_an_image_size_names_what_a_network_must_do():
     with pytest.raises(BackboneError, match=r"fails on .*AttributeError.*\(n, 3, H, W\).*preprocessing") as caught:
-        trunk_of(lambda x: x.nothing)
+        trunk_of(backbone_of(lambda x: x.nothing))
     assert "image_size" not in str(caught.value)
 
 
 def test_a_view_of_channels_last_maps_gets_its_replacement():
     with pytest.raises(BackboneError, match=r"view size.*channels_last.*x\.flatten\(1\) or x\.reshape"):
-        trunk_of(lambda x: x.view(len(x), -1))
+        trunk_of(backbone_of(lambda x: x.view(len(x), -1)))
 
 
 def test_the_reason_of_a_failure_is_short():
@@ -74,14 +68,14 @@ def test_the_reason_of_a_failure_is_short():
         raise RuntimeError("word " * 10_000)
 
     with pytest.raises(BackboneError) as caught:
-        trunk_of(fails)
+        trunk_of(backbone_of(fails))
     assert len(str(caught.value)) < 1200
 
 
 @pytest.mark.parametrize("n_trainable", [0, 1, 3])
 def test_the_answer_is_that_of_the_network_at_the_cut(n_trainable):
     backbone = resolve_backbone(stochastic_net, "default", None, 0)
-    trunk = Trunk(backbone, CPU, n_trainable)
+    trunk = trunk_of(backbone, n_trainable)
     network = backbone.cut(n_trainable).trunk if n_trainable else backbone.tapped()
     with torch.inference_mode():
         expected = network(backbone.preprocessing.normalize(torch.from_numpy(trunk.probe))).numpy()
@@ -100,7 +94,7 @@ def test_the_answer_is_that_of_the_network_at_the_cut(n_trainable):
     ids=["no", "branches", "a number", "compares"],
 )
 def test_it_is_seen_where_a_network_reads_values_of_its_images(function, reads):
-    assert trunk_of(function).reads_values == reads
+    assert trunk_of(backbone_of(function)).reads_values == reads
 
 
 def test_differences_are_shares_of_the_largest_output():
@@ -113,7 +107,7 @@ def test_differences_are_shares_of_the_largest_output():
 
 def test_groups_are_compared_by_themselves():
     """A share of the largest number of all would hide what a group of small numbers loses."""
-    trunk = Trunk(resolve_backbone(stochastic_net, "default", None, 0), CPU)
+    trunk = trunk_of(resolve_backbone(stochastic_net, "default", None, 0))
     assert trunk.difference(trunk.answer) == 0
     for group in trunk.layout.split(np.arange(trunk.answer.shape[1])[None]):
         other = trunk.answer.copy()

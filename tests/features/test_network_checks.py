@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from backbones import Pixels, small_conv_net, stochastic_net
+from backbones import Pixels, small_conv_net, stochastic_net, trunk_of
 from numpy.testing import assert_array_equal
 from torch import nn
 
 from sktl import Preprocessing, PretrainedImageEncoder
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._features.frozen_trunk import Trunk
 from sktl.exceptions import BackboneError
 
 X = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
@@ -55,7 +54,7 @@ def features(backbone, n_jobs):
     ("backbone", "keeps"), [(Hooked, True), (small_conv_net, False), (stochastic_net, False), (Pixels, False)]
 )
 def test_state_that_a_run_leaves_for_itself_is_found(backbone, keeps):
-    trunk = Trunk(resolve_backbone(backbone, "default", None, 0), torch.device("cpu"))
+    trunk = trunk_of(resolve_backbone(backbone, "default", None, 0))
     assert trunk.keeps_state == keeps
 
 

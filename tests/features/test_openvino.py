@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from backbones import SmallConvNet, backbone_of, small_conv_net, stochastic_net
+from backbones import SmallConvNet, backbone_of, small_conv_net, stochastic_net, trunk_of
 from families import TIMM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,7 +32,6 @@ from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._features import engines as _engines
 from sktl._features import openvino as _openvino
 from sktl._features.engines import OpenVinoEngine, TorchEngine
-from sktl._features.frozen_trunk import Trunk
 from sktl._utils import devices as _devices
 from sktl.exceptions import BackboneWarning, EngineError, EngineNotInstalledError, InvalidParameterError, SktlError
 
@@ -73,7 +72,7 @@ def assert_near(found, expected):
 
 
 def check_equal_to_torch(backbone, n_trainable=0):
-    reference = Trunk(backbone, CPU, n_trainable)
+    reference = trunk_of(backbone, n_trainable)
     engine = OpenVinoEngine(reference)
     pixels = pixels_for(backbone)  # not those of the probe
     pixels[0], pixels[1] = 0, 255
@@ -128,7 +127,7 @@ def test_features_of_a_network_of_each_family_are_those_of_torch(name):
     backbone = resolve_backbone(name, None, None, 0)
     engine = open_engine(backbone, CPU)
     pixels = pixels_for(backbone)
-    assert_near(engine.run(pixels), Trunk(backbone, CPU).run(pixels))
+    assert_near(engine.run(pixels), trunk_of(backbone).run(pixels))
 
 
 # ----------------------------------------------------------------------------------------------------------------- bits
@@ -137,7 +136,7 @@ def test_features_of_a_network_of_each_family_are_those_of_torch(name):
 @pytest.fixture(scope="module")
 def bundled():
     """The engine of the bundled network, eight images, and the features of each beside black neighbours."""
-    engine = OpenVinoEngine(Trunk(resolve_backbone("efficientnet_lite0", "default", None, 0), CPU))
+    engine = OpenVinoEngine(trunk_of(resolve_backbone("efficientnet_lite0", "default", None, 0)))
     pixels = pixels_for(engine.backbone, 8)
     alone = []
     for image in pixels:
@@ -385,15 +384,15 @@ def test_each_engine_has_its_own_facts():
     }
     assert facts["auto"] == facts["openvino"]
     assert facts["torch"].fingerprint != facts["openvino"].fingerprint
-    again = OpenVinoEngine(Trunk(small(), CPU)).facts
+    again = OpenVinoEngine(trunk_of(small())).facts
     assert again == facts["openvino"]
 
 
 @needs_openvino
 def test_another_version_has_another_fingerprint(monkeypatch):
-    before = OpenVinoEngine(Trunk(small(), CPU)).facts
+    before = OpenVinoEngine(trunk_of(small())).facts
     monkeypatch.setattr(_openvino.library(), "get_version", lambda: "0.0")
-    after = OpenVinoEngine(Trunk(small(), CPU)).facts
+    after = OpenVinoEngine(trunk_of(small())).facts
     assert before.fingerprint != after.fingerprint
 
 

@@ -16,9 +16,11 @@ from torchvision.ops import StochasticDepth
 
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
+from sktl._fine_tuning import micro_batches as _micro_batches
 from sktl._fine_tuning import train_tail as _tail
+from sktl._fine_tuning.micro_batches import MicroBatchRunner, Workers
 from sktl._fine_tuning.tail_batches import Batch, StoredInputs
-from sktl._fine_tuning.train_tail import FineTuned, Start, Workers, _draws, train_tail
+from sktl._fine_tuning.train_tail import FineTuned, Start, _draws, train_tail
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
@@ -70,7 +72,7 @@ def distance(net, other):
 @contextlib.contextmanager
 def micro_batches(monkeypatch, size):
     with monkeypatch.context() as patch:
-        patch.setattr(_tail, "_MICRO_BATCH", size)
+        patch.setattr(_micro_batches, "_MICRO_BATCH", size)
         yield
 
 
@@ -127,7 +129,7 @@ def test_networks_that_draw_in_training_are_known():
 def test_weights_count_as_repetitions(monkeypatch, no_draws):
     """A batch in which a sample stands twice has the gradient of one in which it weighs double."""
     net = train(max_epochs=1)
-    net.runner = _tail._Runner(None, 4, CPU)
+    net.runner = MicroBatchRunner(None, 4, CPU)
     inputs = torch.from_numpy(IMAGES[:6])
     gradients = []
     for rows, weights in (([0, 1, 2, 3, 3], [1, 1, 1, 1, 1]), ([0, 1, 2, 3], [1, 1, 1, 2])):

@@ -38,7 +38,7 @@ def labelled(features, rows=slice(None)):
 def trained(split, recipe, monkeypatch, limit, rows=1024, n_threads=1, **net_params):
     monkeypatch.setattr(train_head, "IN_MEMORY", limit)
     monkeypatch.setattr(feature_stream, "_ROWS", rows)
-    net = train_head.train_head(split, recipe, Run(0, net_params or None), None, n_threads)
+    net = train_head.train_head(split, recipe, Run(0, net_params or None), [split.training.samples.shape[1]], n_threads)
     return net, net.module_.output.weight.detach().numpy(), net.module_.output.bias.detach().numpy()
 
 
@@ -107,8 +107,8 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(recipe, monkeypatch):
 
 def test_axes_of_some_samples_are_an_orthonormal_basis_of_the_whole_space():
     features, weights = features_of(300), np.ones(700)
-    rotation = Rotation.of_many(features, weights, 1.0, None)
-    exact = Rotation.of(features, weights, 1.0, None, rotation.inputs.dtype)
+    rotation = Rotation.of_many(features, weights, 1.0, [features.shape[1]])
+    exact = Rotation.of(features, weights, 1.0, [features.shape[1]], rotation.inputs.dtype)
     rows = rotation.of_others(features, features)
     assert_allclose(rows.norm(dim=1), exact.inputs.norm(dim=1), rtol=1e-4)
     assert_allclose(rotation.squares, rows.square().mean(dim=0), rtol=1e-3)

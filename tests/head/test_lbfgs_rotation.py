@@ -32,8 +32,8 @@ def problem(n, d):
 
 def made(n, d, dtype=torch.float64):
     features, _, weights = problem(n, d)
-    found = Rotation.of(features, weights, 1.0, SIZES.get(d), dtype)
-    scaled = Standardization.of(features, weights, 1.0, SIZES.get(d))
+    found = Rotation.of(features, weights, 1.0, SIZES.get(d, [d]), dtype)
+    scaled = Standardization.of(features, weights, 1.0, SIZES.get(d, [d]))
     standardized = (features - scaled.mean.numpy()) / scaled.scale.numpy()
     return features, weights, found, standardized
 
@@ -78,7 +78,7 @@ def test_training_finds_the_same_with_the_coordinates_of_a_search_and_with_its_o
 
     def train():
         split = Split(Labelled(features, targets))
-        layer = train_head(split, recipe, Run(0), SIZES.get(shape[1])).module_.output
+        layer = train_head(split, recipe, Run(0), SIZES.get(shape[1], [shape[1]])).module_.output
         assert layer.in_features == shape[1]
         return layer.weight.detach().numpy().copy()
 
@@ -86,30 +86,30 @@ def test_training_finds_the_same_with_the_coordinates_of_a_search_and_with_its_o
     first, again = train(), train()
     assert_array_equal(first, again)
     for i in range(3):
-        rotation(features + i + 1, weights, 1.0, None, torch.float64)
+        rotation(features + i + 1, weights, 1.0, [shape[1]], torch.float64)
     assert_array_equal(train(), first)
 
 
 def test_what_is_kept_is_that_of_the_same_samples_alone_and_bounded(monkeypatch):
     features, _, weights = problem(300, 40)
-    first = rotation(features, weights, 1.0, None, torch.float64)
-    assert rotation(features.copy(), weights.copy(), 1.0, None, torch.float64) is first
+    first = rotation(features, weights, 1.0, [40], torch.float64)
+    assert rotation(features.copy(), weights.copy(), 1.0, [40], torch.float64) is first
     others = [
-        (features + 1, weights, 1.0, None, torch.float64),
-        (features, weights + np.eye(300)[0], 1.0, None, torch.float64),
-        (features, weights, 0.5, None, torch.float64),
+        (features + 1, weights, 1.0, [40], torch.float64),
+        (features, weights + np.eye(300)[0], 1.0, [40], torch.float64),
+        (features, weights, 0.5, [40], torch.float64),
         (features, weights, 1.0, [10, 30], torch.float64),
-        (features, weights, 1.0, None, torch.float32),
+        (features, weights, 1.0, [40], torch.float32),
     ]
     assert all(rotation(*other) is not first for other in others)
     monkeypatch.setattr(_rotation.memo, "limit", 250_000)
-    rotation(features + 2, weights, 1.0, None, torch.float64)
+    rotation(features + 2, weights, 1.0, [40], torch.float64)
     assert 0 < _rotation.memo.total_cost() <= 250_000
 
 
 def test_where_no_feature_varies_the_shares_of_the_classes_are_learned():
     features, codes = np.full((5, 9), 7, np.float32), np.array([0, 1, 0, 1, 1])
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
-    net = train_head(Split(Labelled(features, ClassTargets(np.arange(2), codes, np.ones(5)))), recipe, Run(0))
+    net = train_head(Split(Labelled(features, ClassTargets(np.arange(2), codes, np.ones(5)))), recipe, Run(0), [9])
     probabilities = torch.softmax(net.module_(torch.full((1, 9), 7.0)), dim=1)
     assert_allclose(probabilities.detach(), [[0.4, 0.6]], atol=1e-3)

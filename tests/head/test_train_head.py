@@ -43,7 +43,7 @@ LBFGS = Recipe("lbfgs", None, 0.1, 500, None, None, 0.0, 0.0, 0)
 
 def train(recipe=SGD, features=FEATURES, codes=CODES, weights=ONES, seed=0, **net_params):
     split = Split(Labelled(features, ClassTargets(np.arange(3), codes, weights)))
-    net = train_head(split, recipe, Run(seed, net_params or None))
+    net = train_head(split, recipe, Run(seed, net_params or None), [features.shape[1]])
     layer = net.module_.output
     return net, count_epochs(net.history), layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
 
@@ -84,7 +84,7 @@ def test_the_folded_layer_takes_raw_features():
     penalty = 1e-3 / 2 * ((weight * scale) ** 2).sum()
     net.module_.output.weight.data.mul_(torch.from_numpy(scale))  # back to standardised features
     net.module_.output.bias.data.copy_(torch.from_numpy(bias + weight @ FEATURES.astype(np.float64).mean(axis=0)))
-    dataset = StandardizedFeatures(LABELLED, np.arange(3), Standardization.of(FEATURES, ONES, 0.0))
+    dataset = StandardizedFeatures(LABELLED, np.arange(3), Standardization.of(FEATURES, ONES, 0.0, [6]))
     inputs, targets = dataset.all_rows()
     found = net.get_loss(net.module_(inputs), targets)
     assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
@@ -267,7 +267,7 @@ def test_callbacks_are_told_of_each_batch_and_change_no_bit():
 def test_the_history_has_a_row_per_epoch_and_one_per_batch():
     targets = ClassTargets(np.arange(3), CODES[:40], ONES[:40])
     whole = Labelled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
-    net = train_head(Split(whole, Labelled(FEATURES[:40], targets)), SGD, Run(0))
+    net = train_head(Split(whole, Labelled(FEATURES[:40], targets)), SGD, Run(0), [6])
     losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "valid_loss_near_best")
     start, *rows = net.history
     assert set(start) == {"batches", "epoch", "valid_loss", "valid_loss_best"}
@@ -353,7 +353,7 @@ def test_many_easy_classes_reach_the_optimum_with_a_weak_penalty_in_float32(monk
     losses = []
     for most_in_float64 in (0, 2**30):
         monkeypatch.setattr("sktl._head.train_head._MOST_IN_FLOAT64", most_in_float64)
-        net = train_head(Split(labelled), changed(LBFGS, weight_decay=1e-5), Run(0))
+        net = train_head(Split(labelled), changed(LBFGS, weight_decay=1e-5), Run(0), [500])
         losses.append(float(net.history[-1]["train_loss"]))
     assert_allclose(*losses, rtol=0.01)
 

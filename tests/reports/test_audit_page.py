@@ -89,10 +89,11 @@ def test_notes_are_on_the_page_as_text():
     assert '<p class="note">Labels not judged: 1 of 2 &lt;b&gt;.</p>' in text
 
 
-def test_beyond_the_limits_the_least_important_of_each_kind_are_left_out():
+def test_beyond_the_limits_the_least_important_of_each_kind_are_left_out(monkeypatch):
+    monkeypatch.setattr("sktl._reports.audit_page.MOST_FINDINGS", 5)
     strangers = [Issue(kind="unlike_the_rest", position=i, name=f"X[{i}]", score=0.1) for i in range(4)]
     audit = audit_of([*suspicious(6), *strangers], noise(6), ["cat", "dog"])
-    text = audit_page(audit, Album(), most_findings=5)
+    text = audit_page(audit, Album())
     assert _Outline(text).headings == ["Finding 01.00", "Finding 10.83", "Finding 20.67"] + ["Unlike the rest0.10"] * 2
     assert "5 less important findings are not on this page" in text
     assert "have no thumbnail" not in text

@@ -15,7 +15,10 @@ from torchvision.ops import StochasticDepth
 
 from sktl import Preprocessing
 from sktl._backbones.resolve_backbone import resolve_backbone
+from sktl._features.engines import FrozenPart
+from sktl._features.frozen_trunk import Trunk, chunk_size
 
+CPU = torch.device("cpu")
 NEW_TIMM = pytest.mark.skipif("test_maxvit" not in timm.list_models(), reason="this timm has no small MaxViT")
 
 
@@ -52,6 +55,11 @@ class Function(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.function(images)
+
+
+def trunk_of(backbone, n_tail_stages=0, device=CPU) -> Trunk:
+    """Return the frozen part of a backbone, for as many images at once as usual on the device."""
+    return FrozenPart(backbone, device, n_tail_stages).trunk(chunk_size(device))
 
 
 def backbone_of(function):

@@ -53,6 +53,11 @@ def gray_of(*images: Image.Image | bytes) -> np.ndarray:
     return np.stack([kept.gray for kept in thumbnails_of(*images)])
 
 
+def random_features(n_images: int) -> np.ndarray:
+    """Return features that say nothing about images."""
+    return np.random.default_rng(0).random((n_images, 5), dtype=np.float32)
+
+
 TRANSPOSE = Image.Transpose
 COPIES = {
     "recompressed": lambda image: recompressed(image, 40),

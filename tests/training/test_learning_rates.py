@@ -55,7 +55,7 @@ def error(loss="squared_error", weights=None, **params):
     reg = PretrainedImageRegressor(loss=loss, optimizer="sgd", **params)
     targets = reg._check_targets(value[train], weights, 120)
     recipe = resolve_recipe(reg, 0, TrainingSet.of(targets), 320, CPU, Chosen(1, 0.003, {}))
-    layer = train_head(Split(Labelled(features[train], targets)), recipe, Run(0)).module_.output
+    layer = train_head(Split(Labelled(features[train], targets)), recipe, Run(0), [320]).module_.output
     return np.square(targets.outputs.predict(output_values(layer, features[test])) - value[test]).mean()
 
 
