@@ -430,7 +430,9 @@ def test_typicality_is_a_last_column_or_key(photos, model):
     np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], expected, atol=1e-4)
     records = json.loads(run("predict", model, *paths, "--json", "--typicality")[0])
     np.testing.assert_array_equal([record["typicality"] for record in records], expected)
-    assert run("predict", model, *paths, "--typicality")[0].splitlines()[0].split()[-1] == "typicality"
+    out, err = run("predict", model, *paths, "--typicality")
+    assert out.splitlines()[0].split()[-1] == "typicality"
+    assert err.splitlines()[-1].endswith("takes at least 19 training images, and the model has 12.")
 
 
 def test_names_of_files_may_hold_anything(photos, model, tmp_path):
