@@ -92,7 +92,9 @@ main.add_command(report)
 @training
 @machine
 @with_source
-def fit(source: ImageSource, model: str, force: bool, decisions: str | None, quiet: bool, **parameters: Any) -> None:
+def fit(
+    source: ImageSource, model: str, force: bool, decisions: tuple[str, ...], quiet: bool, **parameters: Any
+) -> None:
     """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
 
     With --labels, a table lists the images and what they show: a class, several labels (columns of 0 and 1), or
@@ -115,7 +117,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     photos = source.load()
     if not quiet:
         click.echo(source.describe(photos), err=True)
-    if decisions is not None:
+    if decisions:
         click.echo(decide(photos, decisions, "train"), err=True)
     estimator = _new_estimator(photos.kind, parameters | {"verbose": int(not quiet)})
     started = time.monotonic()
@@ -213,7 +215,7 @@ def predict(
 @machine
 @with_source
 def evaluate(
-    model: str, source: ImageSource, form: str | None, decisions: str | None, quiet: bool, **machine: Any
+    model: str, source: ImageSource, form: str | None, decisions: tuple[str, ...], quiet: bool, **machine: Any
 ) -> None:
     """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg, or with a table.
 

@@ -187,7 +187,7 @@ def test_an_empty_path_is_a_wrong_use_of_every_command():
             parameter for parameter in command.params if parameter.name in {*places, "model", "page", "output"}
         ]:
             with pytest.raises(click.BadParameter, match=r"it is empty\. Pass "):
-                parameter.type_cast_value(context, "")
+                parameter.type_cast_value(context, ("",) if getattr(parameter, "multiple", False) else "")
     for command in (["predict", "m"], ["check"], ["fit", "-o", "m"]):
         assert "is empty. Pass a folder" in run(*command, "", status=2)[1]
 
