@@ -172,8 +172,8 @@ class ImageFeatures(Sequence[Any]):
 
     Pass them as `X` to estimators with the same network, including in scikit-learn's searches and cross-validation.
     Selecting rows reads nothing, and an estimator reads rows block by block. ``np.asarray(features)`` reads all columns
-    of all rows into memory, by default the features of all stages; :class:`sktl.PretrainedImageEncoder` returns those of
-    the stages that it uses.
+    of all rows into memory, by default the features of all stages; :class:`sktl.PretrainedImageEncoder` returns the
+    features of the stages that it uses.
 
     Parameters
     ----------
