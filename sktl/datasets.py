@@ -89,8 +89,8 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     -----
     ImageFolderWarning
         If files were left out, names of classes look nearly the same, or the subfolders may not be the classes: they
-        are named like parts of a dataset or, for `nested="merge"`, the folders below them may be the classes, as in
-        2024/cat and 2025/cat.
+        are named like parts of a dataset, one of them is named like "unlabeled" or "trash" or, for `nested="merge"`,
+        the folders below them may be the classes, as in 2024/cat and 2025/cat.
 
     See Also
     --------
@@ -325,7 +325,7 @@ def load_label_table(
     unwanted = [] if ignore is None else names_of(ignore, "ignore")
     chosen = chosen_columns(table, paths, wanted, unwanted, [*(where or {})])
     splits = possible_splits(table, chosen, kind) if columns is None else []
-    table.check_complete([paths, *chosen])
+    table.check_complete(paths, chosen)
     values = values_of(table, chosen, kind, splits)
     data = located(table, paths, kept_path(root))
     kept = without_repeats(table, data, values.target)
