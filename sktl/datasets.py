@@ -81,8 +81,8 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     -----
     ImageFolderWarning
         If files were left out, names of classes look nearly the same, or the subfolders may not be the classes: they
-        are named like parts of a dataset or, for `nested="merge"`, the folders below them may be the classes, as in
-        2024/cat and 2025/cat.
+        are named like parts of a dataset, one of them is named like "unlabeled" or "trash" or, for `nested="merge"`,
+        the folders below them may be the classes, as in 2024/cat and 2025/cat.
 
     See Also
     --------
@@ -317,7 +317,7 @@ def load_label_table(
     unwanted = [] if ignore is None else names_of(ignore, "ignore")
     chosen = chosen_columns(table, paths, wanted, unwanted, [*(where or {})])
     splits = possible_splits(table, chosen, kind) if columns is None else []
-    table.check_complete([paths, *chosen])
+    table.check_complete(paths, chosen)
     values = values_of(table, chosen, kind, splits)
     data = located(table, paths, kept_path(root))
     kept = without_repeats(table, data, values.target)
@@ -385,17 +385,19 @@ def apply_decisions(
     """Leave out and relabel images as decided on the page of an audit.
 
     The page that :meth:`sktl.ImageAudit.to_html` writes lets you download the decisions as a CSV file with the columns
-    `part`, `position`, `name`, `decision` (keep, drop or relabel) and `label`. Image files are not changed. Images
-    without a decision are kept.
+    `part`, `position`, `name`, `decision` (keep, drop or relabel), `label`, `n_images` and `content`; the last two may
+    be left out. Image files are not changed. Images without a decision are kept.
 
     Parameters
     ----------
-    decisions : str, path-like or data frame
+    decisions : str, path-like or data frame, or a list of these
         The CSV file, or its content as a pandas or polars data frame. Readers of CSV files may change labels: read the
         file with ``pd.read_csv(path, dtype=str, keep_default_na=False)``, or pass the path. A changed label that may
-        mean several labels raises an error.
+        mean several labels raises an error. A list contains the decisions of several people or audits, which must not
+        contradict each other.
     X : array-like of shape (n_samples, ...)
-        The images that were audited, in the same order: paths, arrays, or other formats that `fit` accepts.
+        The images that were audited: paths, arrays, or other formats that `fit` accepts. Arrays must be in the same
+        order; files may have been added, sorted or removed.
     y : array-like of shape (n_samples,) or (n_samples, n_columns), default=None
         Labels of the images; for several labels, a table of zeros and ones; or numbers.
     *arrays : array-like of shape (n_samples, ...)
@@ -419,12 +421,13 @@ def apply_decisions(
     Raises
     ------
     InvalidInputError
-        If the table cannot be read or a row is invalid; if names do not match the images at their positions, because
-        the images have changed since the audit; if a new label is neither in `y` nor in `classes`; if a new number is
-        not finite, or has a fractional part and `y` contains integers; if it is unclear from a data frame which label a
-        row means; or if no image is left.
+        If a table cannot be read or a row is invalid; if two rows decide differently about an image; if the image of a
+        row is missing or has changed since the audit; if a new label is neither in `y` nor in `classes`; if a new
+        number is not finite, or has a fractional part and `y` contains integers; if it is unclear from a data frame
+        which label a row means; or if no image is left.
     InvalidParameterError
-        If `decisions` is neither a path nor a data frame, or `part`, `classes` or `kind` is invalid.
+        If `decisions` is neither a path nor a data frame nor a list of these, or `part`, `classes` or `kind` is
+        invalid.
 
     See Also
     --------
@@ -432,8 +435,10 @@ def apply_decisions(
 
     Notes
     -----
-    Names match if they are equal, or if one ends with the other, such as "train/cat/1.jpg" and "/data/train/cat/1.jpg".
-    Arrays have no names: only their positions are compared.
+    A row is about the image at its position if the names match: if they are equal, or if one ends with the other, such
+    as "train/cat/1.jpg" and "/data/train/cat/1.jpg". Otherwise, it is about the only file of the same name, whose
+    content must have the digest in the column `content`. Arrays have no names: their positions are compared, and their
+    number with `n_images`.
 
     The page puts an apostrophe in front of a cell that a spreadsheet program would run as a formula. This function
     removes the apostrophe.
@@ -451,14 +456,13 @@ def apply_decisions(
     (['b.jpg', 'c.jpg'], ['dog', 'dog'])
     """
     # Imports PyTorch, for labels in any container; listing folders does not need it.
-    from ._datasets.audit_decisions import PARTS, check_images, n_rows, read_decisions
+    from ._datasets.audit_decisions import PARTS, n_rows, of_images, read_decisions
     from ._datasets.relabeling import relabeled, rows_of
 
     for name, value, valid in (("part", part, PARTS), ("kind", kind, KINDS)):
         if value not in valid:
             raise InvalidParameterError(f"{name}={shown_value(value)} must be one of {', '.join(map(repr, valid))}.")
-    of_part = read_decisions(decisions, part)
-    n = check_images(of_part, X)
+    of_part, n = of_images(read_decisions(decisions, part), X)
     for name, values in [("y", y), *((f"arrays[{k}]", values) for k, values in enumerate(arrays))]:
         if values is not None and (found := n_rows(values, name)) != n:
             raise InvalidInputError(f"{name} has {found} rows, but X has {n}. Pass one row for each image.")

@@ -11,13 +11,14 @@ import click
 import sktl
 
 from .command_messages import printable
-from .image_sources import ImageSource, target_of
+from .image_sources import ImageSource, decide, target_of
 from .options import (
     FOLDER,
     NONE,
     Condition,
     OrWord,
     as_conditions,
+    decisions,
     groups,
     images,
     kinds,
@@ -46,6 +47,7 @@ _IN_PYTHON = ", or keep both in one fold with duplicate_groups"
     "--test-where", multiple=True, type=Condition(), help="Rows of test images in a table, such as split=test."
 )
 @click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
+@decisions
 @click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Number of cross-validation folds.")
 @thumbnails
 @click.option(
@@ -64,6 +66,7 @@ def audit(
     test: str | None,
     test_where: tuple[tuple[str, str], ...],
     unlabeled: bool,
+    decisions: tuple[str, ...],
     cv: int,
     max_megabytes: float,
     quiet: bool,
@@ -73,7 +76,8 @@ def audit(
 
     Finds unreadable files, copies, copies across training and test images, suspicious labels, images unlike the rest,
     rare classes, and properties of files that give the class away. On the page, choose what to keep, drop or relabel,
-    and download the decisions for `sktl fit --decisions`. No image is changed. With --numbers, only the images are
+    and download the decisions for `sktl fit --decisions`. No image is changed. To look for more once you have decided,
+    pass --decisions here as well, and to `sktl fit` the files of all audits. With --numbers, only the images are
     audited.
 
     \b
@@ -90,7 +94,9 @@ def audit(
     check_page(page, force)
     source = replace(source, has_labels=not unlabeled)
     test_source = source.of_test(test, as_conditions(test_where, "--test-where", context))
-    found = _audited(source, test_source, cv, sktl.PretrainedImageClassifier(verbose=int(not quiet), **machine))
+    found = _audited(
+        source, test_source, decisions, cv, sktl.PretrainedImageClassifier(verbose=int(not quiet), **machine)
+    )
     say = wording_of(context.command).say
     found.issues["suggestion"] = [_suggestion(issue, say) for issue in found.issues]
     found.to_html(page, max_megabytes=max_megabytes)
@@ -108,12 +114,17 @@ def _suggestion(issue: Any, say: Callable[[str], str]) -> str:
     return say(suggestion) if issue["kind"] == "unreadable" else suggestion.replace(_IN_PYTHON, "")
 
 
-def _audited(source: ImageSource, test_source: ImageSource | None, cv: int, estimator: Any) -> Any:
+def _audited(
+    source: ImageSource, test_source: ImageSource | None, decisions: tuple[str, ...], cv: int, estimator: Any
+) -> Any:
     photos = source.load()
-    if test_source is None:
-        tests = None, None, None
-    else:
+    if decisions:
+        click.echo(decide(photos, decisions, "train"), err=True)
+    tests = None, None, None
+    if test_source is not None:
         test = replace(test_source, kind=photos.kind).load()
+        if decisions:
+            click.echo(decide(test, decisions, "test", photos.target if photos.kind == "classes" else None), err=True)
         tests = test.data, _auditable(test), test.groups
     return sktl.audit_images(
         photos.data, _auditable(photos), groups=photos.groups, X_test=tests[0], y_test=tests[1], groups_test=tests[2],

@@ -51,7 +51,8 @@ PHRASES = {
     "If you trust it, pass its path as `weights`, or save the model with include_backbone=True.": (
         "Save the model again in Python, with include_backbone=True."
     ),
-    ", or pass further labels as classes": "",
+    ", or pass further labels as classes": (", or first add an image of the new class to the folder or table"),
+    "but there are no labels. Pass y.": "but these images have no labels. Remove the row.",
     "If it stands for a missing label, drop these images.": "If it stands for a missing label, remove these images.",
     ", or False for none": ", or none",
     'pass "default", None, or': "pass default, none, or",

@@ -92,7 +92,9 @@ main.add_command(report)
 @training
 @machine
 @with_source
-def fit(source: ImageSource, model: str, force: bool, decisions: str | None, quiet: bool, **parameters: Any) -> None:
+def fit(
+    source: ImageSource, model: str, force: bool, decisions: tuple[str, ...], quiet: bool, **parameters: Any
+) -> None:
     """Train a classifier on FOLDER/<class>/*.jpg and save it as MODEL.
 
     With --labels, a table lists the images and what they show: a class, several labels (columns of 0 and 1), or
@@ -115,7 +117,7 @@ def fit(source: ImageSource, model: str, force: bool, decisions: str | None, qui
     photos = source.load()
     if not quiet:
         click.echo(source.describe(photos), err=True)
-    if decisions is not None:
+    if decisions:
         click.echo(decide(photos, decisions, "train"), err=True)
     estimator = _new_estimator(photos.kind, parameters | {"verbose": int(not quiet)})
     started = time.monotonic()
@@ -173,7 +175,8 @@ def predict(
     A folder stands for all images in it and in the folders below it, and - for the images whose paths are on standard
     input, one on each line or separated by NUL. An image that is passed twice is listed once. Images that cannot be
     used are listed on standard error, and the exit status is then 1. About 5 % of the images from the same source as
-    the training images have a --typicality of at most 0.05, and so do most images from other sources.
+    the training images have a --typicality of at most 0.05, and so do most images from other sources. This takes a
+    model with at least 19 training images.
 
     \b
     sktl predict cats.sktl my_cat.jpg
@@ -182,14 +185,15 @@ def predict(
     sktl predict cats.sktl new --typicality
     find new -name '*.jpg' -mtime -1 | sktl predict cats.sktl -
     """
-    from .predictions import predict_images
+    from .predictions import limit_of_typicality, predict_images
 
     if csv and json:
         raise click.UsageError("Pass either --csv or --json.", click.get_current_context())
     found = _all_images(names, quiet)
     if not (csv or json):  # programs read a header or [] even if no image can be used
         _check_any(found)
-    predictions, failed = predict_images(load_predictor(model, quiet, **machine), found, typicality)
+    estimator = load_predictor(model, quiet, **machine)
+    predictions, failed = predict_images(estimator, found, typicality)
     if json:
         print_data(as_json(predictions.json()))
     elif csv:
@@ -197,6 +201,8 @@ def predict(
             print_data(row)
     elif len(table := predictions.table()) > 1:
         click.echo(as_table(table))
+    if typicality and (limit := limit_of_typicality(estimator)):
+        click.echo(limit, err=True)
     if failed is not None:
         raise failed  # after the predictions, so that one bad photo of thousands does not cost those of the others
 
@@ -209,7 +215,7 @@ def predict(
 @machine
 @with_source
 def evaluate(
-    model: str, source: ImageSource, form: str | None, decisions: str | None, quiet: bool, **machine: Any
+    model: str, source: ImageSource, form: str | None, decisions: tuple[str, ...], quiet: bool, **machine: Any
 ) -> None:
     """Compare the predictions of MODEL with the classes of FOLDER/<class>/*.jpg, or with a table.
 

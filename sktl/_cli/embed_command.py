@@ -14,8 +14,8 @@ from sktl._utils.paths import user_path
 from sktl.exceptions import InvalidImageError, InvalidImageWarning
 
 from .command_messages import printable
-from .image_sources import ImageSource, target_of
-from .options import FILE, NONE, OrWord, images, kinds, machine, output, parameter, with_source
+from .image_sources import ImageSource, decide, target_of
+from .options import FILE, NONE, OrWord, decisions, images, kinds, machine, output, parameter, with_source
 from .output_files import check_features
 
 _AUTO = {"auto": "auto", "all": "all"}
@@ -27,6 +27,7 @@ _AUTO = {"auto": "auto", "all": "all"}
 @output("output", "PATH", "Parquet file (.parquet) or folder to write.")
 @click.option("--force", is_flag=True, help="Replace PATH if it holds something else.")
 @click.option("--unlabeled", is_flag=True, help="The images in FOLDER have no classes.")
+@decisions
 @click.option(
     "--images-per-part", type=click.IntRange(1), default=4096, show_default=True, help="Number of images per part."
 )
@@ -45,6 +46,7 @@ def embed(
     output: str,
     force: bool,
     unlabeled: bool,
+    decisions: tuple[str, ...],
     images_per_part: int,
     quiet: bool,
     **parameters: Any,
@@ -52,8 +54,9 @@ def embed(
     """Write the features of the images of FOLDER/<class>/*.jpg to PATH, with their classes.
 
     FOLDER may also be a table, as for --labels, whose files must exist. Images that cannot be used are left out and
-    listed, and the exit status is then 1. Repeat the command to resume a run that was interrupted. Train on the
-    features in Python, with sktl.datasets.load_features, or read the file with pandas, polars or DuckDB.
+    listed, and the exit status is then 1. Of --decisions, those about training images are applied. Repeat the command
+    to resume a run that was interrupted. Train on the features in Python, with sktl.datasets.load_features, or read the
+    file with pandas, polars or DuckDB.
 
     \b
     sktl embed photos/train -o train.parquet
@@ -69,13 +72,15 @@ def embed(
     photos = source.load()
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos), err=True)
+    if decisions:
+        click.echo(decide(photos, decisions, "train"), err=True)
     estimator = sktl.PretrainedImageClassifier(invalid_images="skip", verbose=int(not quiet), **parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InvalidImageWarning)  # the error at the end lists these images
         written = sktl.datasets.write_features(
             photos.data,
             output,
-            y=None if photos.target is None else target_of(photos),
+            y=target_of(photos),
             names=_names(photos.data.tolist(), source),
             estimator=estimator,
             images_per_part=images_per_part,

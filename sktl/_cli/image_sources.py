@@ -228,28 +228,37 @@ class NamedColumns:
 
 
 def target_of(found: Any) -> Any:
-    """Return what `fit` takes, with the names of the columns if there are several."""
-    return found.target if found.target.ndim == 1 else NamedColumns(found.target, found.target_names)
+    """Return what `fit` takes, with the names of the columns if there are several; None for images without labels."""
+    is_table = found.target is not None and found.target.ndim > 1
+    return NamedColumns(found.target, found.target_names) if is_table else found.target
 
 
-def decide(found: Any, decisions: str, part: str, estimator: Any = None) -> str:
-    """Leave out images and change labels as the CSV file of an audit's page says; return a sentence about it.
+def decide(found: Any, decisions: Sequence[str], part: str, classes: np.ndarray | None = None) -> str:
+    """Leave out images and change labels as CSV files of an audit's page say; return a sentence about it.
 
-    Images may get any class of an estimator, which test images may lack.
+    Images may get any of some classes, such as a model's, which test images may lack.
     """
-    classes = getattr(estimator, "classes_", None)
-    if classes is not None and found.target.dtype.kind == "U":
-        classes = classes.astype(str)  # folders have names
-    elif classes is not None and classes.dtype.kind != found.target.dtype.kind:
-        classes = None
-    n, before, row_of = len(found.data), found.target, {path: i for i, path in enumerate(found.data.tolist())}
+    before, n, row_of = found.target, len(found.data), {path: i for i, path in enumerate(found.data.tolist())}
     found.data, target = sktl.datasets.apply_decisions(
-        decisions, found.data, target_of(found), part=part, classes=classes, kind=found.kind
-    )
+        decisions, found.data, target_of(found), part=part, classes=_of_type(classes, before),
+        kind="auto" if before is None else found.kind,
+    )  # fmt: skip
+    kept = [row_of[path] for path in found.data.tolist()]
+    found.groups = None if found.groups is None else found.groups[kept]
     found.target = target.values if isinstance(target, NamedColumns) else target
     if found.kind == "classes":
         found.target_names = sorted({*found.target.tolist()})
-    kept = [row_of[path] for path in found.data.tolist()]
-    found.groups = None if found.groups is None else found.groups[kept]
-    n_changed = sum(old != new for old, new in zip(before[kept].tolist(), found.target.tolist(), strict=True))
-    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {printable(decisions)}."
+    n_changed = 0
+    if before is not None:
+        n_changed = sum(old != new for old, new in zip(before[kept].tolist(), found.target.tolist(), strict=True))
+    files = ", ".join(map(printable, decisions))
+    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {files}."
+
+
+def _of_type(classes: np.ndarray | None, target: np.ndarray | None) -> np.ndarray | None:
+    """Return classes in the type of labels; None if they are of another type, such as those of a model of numbers."""
+    if classes is None or target is None:
+        return None
+    if target.dtype.kind == "U":
+        return classes.astype(str)  # folders have names
+    return classes if classes.dtype.kind == target.dtype.kind else None

@@ -190,7 +190,11 @@ thumbnails = click.option(
     "--max-megabytes", type=Megabytes(), default=16, show_default=True, help="Limit for thumbnails."
 )
 decisions = click.option(
-    "--decisions", type=FILE, metavar="CSV", help="Drop and relabel images as decided on the page of `sktl audit`."
+    "--decisions",
+    type=FILE,
+    multiple=True,
+    metavar="CSV",
+    help="Drop and relabel images as decided on the page of `sktl audit`; can be repeated.",
 )
 machine = _together(
     parameter("device", str, "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu."),

@@ -16,6 +16,7 @@ import numpy as np
 
 from sktl._evaluation.evaluated_images import predict_usable
 from sktl._evaluation.findings import about_training_images
+from sktl._evaluation.typicality_figures import too_few_references
 from sktl.exceptions import BackboneError, InvalidImageError, TypicalityError
 
 from .model_outputs import headings_of, kind_of, number_names
@@ -194,6 +195,12 @@ def training_images_among(estimator: Any, images: np.ndarray) -> str:
     except (TypicalityError, BackboneError):  # there are no references, or the network has other blocks here
         return ""
     return " ".join(finding.message for finding in about_training_images(known, np.arange(len(images))))
+
+
+def limit_of_typicality(estimator: Any) -> str:
+    """Return why no image can have a low typicality; empty if images can, or there is no typicality."""
+    known = estimator._typicality
+    return "" if known is None else too_few_references(known.n_references)
 
 
 def predict_images(

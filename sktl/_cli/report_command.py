@@ -31,7 +31,7 @@ def report(
     source: ImageSource,
     page: str,
     force: bool,
-    decisions: str | None,
+    decisions: tuple[str, ...],
     max_megabytes: float,
     quiet: bool,
     **machine: Any,

@@ -35,14 +35,14 @@ def load_predictor(path: str, quiet: bool, device: str, **machine: Any) -> Any:
 
 
 def load_with_test_images(
-    path: str, source: ImageSource, decisions: str | None, quiet: bool, **machine: Any
+    path: str, source: ImageSource, decisions: tuple[str, ...], quiet: bool, **machine: Any
 ) -> tuple[Any, Any]:
     """Return the classifier or regressor in a file, and the images that it is tested on, after decisions about them."""
     estimator, name = load_predictor(path, quiet, **machine), printable(Path(path).name)
     photos = source.load_for(estimator, name)
     if source.labels is not None and not quiet:
         click.echo(source.describe(photos, asks_kind=False), err=True)
-    if decisions is not None:
-        click.echo(decide(photos, decisions, "test", estimator), err=True)
+    if decisions:
+        click.echo(decide(photos, decisions, "test", getattr(estimator, "classes_", None)), err=True)
     source.check_classes(photos, estimator, name)
     return estimator, photos

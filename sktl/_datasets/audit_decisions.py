@@ -7,20 +7,27 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from numbers import Real
 from typing import Any, Self
 
+from sktl._images.file_digests import file_digest
 from sktl._images.input_containers import as_items, is_flattened
+from sktl._images.lazy_images import LazyImages
+from sktl._images.samples import as_samples
 from sktl._images.url_text import masked
 from sktl._targets.target_columns import as_cells, first_shown, missing_cells
 from sktl._targets.target_tables import is_frame
 from sktl._utils.paths import checked_path, in_utf8, shown, why_no_file
 from sktl._words import shown_value, type_of
-from sktl.exceptions import InvalidInputError
+from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 PARTS = ("train", "test")
 _COLUMNS = ("part", "position", "name", "decision", "label")
+# Pages of earlier versions and tables of people lack them.
+_OPTIONAL = ("n_images", "content")
 _DECISIONS = ("keep", "drop", "relabel")
 _ADVICE = "Pass the CSV file that the page of an audit downloads."
 # What readers of CSV files take for a missing value, in lower case.
@@ -50,6 +57,10 @@ class Decision:
     label : str or number
         The new label; several labels are joined by ", ". In a data frame, the reader of the CSV file may have turned
         it into a number.
+    n_images : int or None, default=None
+        Number of images of the part, if the table has it.
+    content : str, default=""
+        Digest of the file, if the table has it.
     """
 
     place: str
@@ -58,6 +69,8 @@ class Decision:
     name: str
     decision: str
     label: Any
+    n_images: int | None = None
+    content: str = ""
 
     @classmethod
     def of(cls, place: str, cells: Sequence[Any]) -> Self:
@@ -68,18 +81,24 @@ class Decision:
         InvalidInputError
             If a cell is invalid.
         """
-        part, position, name, decision, label = cells
+        part, position, name, decision, label, n_images, content = cells
         for cell, column, valid in ((part, "part", PARTS), (decision, "decision", _DECISIONS)):
             if cell not in valid:
                 raise InvalidInputError(
                     f"{place} has {shown(cell)} in column {column}, which must be {' or '.join(valid)}. Correct it."
                 )
-        if not re.fullmatch(r"\d{1,15}", position, re.ASCII):
-            raise InvalidInputError(
-                f"{place} has {shown(position)} in column position, which must be the position of an image, from 0. "
-                "Correct it."
-            )
-        return cls(place, part, int(position), name, decision, _unescaped(label) if isinstance(label, str) else label)
+        for cell, column, what in (
+            (position, "position", "the position of an image, from 0"),
+            (n_images or "0", "n_images", "the number of images that were audited"),
+        ):
+            if not re.fullmatch(r"\d{1,15}", cell, re.ASCII):
+                raise InvalidInputError(
+                    f"{place} has {shown(cell)} in column {column}, which must be {what}. Correct it."
+                )
+        return cls(
+            place, part, int(position), name, decision, _unescaped(label) if isinstance(label, str) else label,
+            int(n_images) if n_images else None, content,
+        )  # fmt: skip
 
     def label_among(self, names: Sequence[str]) -> str:
         """Return the new label as text. Raise `InvalidInputError` if it is a number that several names may mean."""
@@ -101,21 +120,14 @@ class Decision:
             )
         return ""
 
-    def check_image(self, item: Any) -> None:
-        """Raise `InvalidInputError` if this is not the image that the decision is about."""
-        if isinstance(item, str | os.PathLike):
-            name = masked(os.fsdecode(item))
-            # A leading apostrophe may be part of the name, if a person wrote the table.
-            matches = any(_is_same_file(wanted, in_utf8(name)) for wanted in (_unescaped(self.name), self.name))
-        else:
-            name = f"X[{self.position}]"
-            place = _PLACE.fullmatch(self.name)
-            matches = place is not None and int(place[1]) == self.position
-        if not matches:
-            raise InvalidInputError(
-                f"{self.place} is about {shown(self.name)}, but the image at position {self.position} is "
-                f"{shown(name)}. {_STALE}"
-            )
+    def is_about(self, path: str) -> bool:
+        """Return True if a path is the name of the image, or one is the end of the other."""
+        return any(_is_same_file(name, path) for name in self.names)
+
+    @property
+    def names(self) -> set[str]:
+        """The names that the row may mean. A leading apostrophe may be part of the name, if a person wrote the row."""
+        return {_unescaped(self.name), self.name}
 
 
 def _unescaped(cell: str) -> str:
@@ -134,36 +146,43 @@ def _may_be_read_as(name: str, value: Any) -> bool:
 
 def _is_same_file(one: str, other: str) -> bool:
     """Return True if names are equal, or one is the end of the other: the audit ran in another working directory."""
-    short, long = sorted((one.replace("\\", "/"), other.replace("\\", "/")), key=len)
-    short = short.removeprefix("./")
+    short, long = sorted((_normalized(one), _normalized(other)), key=len)
     return long == short or (short != "" and long.endswith("/" + short))
 
 
+def _normalized(path: str) -> str:
+    return path.replace("\\", "/").removeprefix("./")
+
+
 def read_decisions(decisions: Any, part: str) -> list[Decision]:
-    """Return the decisions about the images of a part, at most one for each image.
+    """Return the decisions about the images of a part.
+
+    Parameters
+    ----------
+    decisions : str, path-like or data frame, or a list of these
+        Tables of decisions.
+    part : {"train", "test"}
 
     Raises
     ------
     InvalidInputError
-        If the table cannot be read, a cell is invalid, or two rows about one image differ.
+        If a table cannot be read, or a cell is invalid.
     InvalidParameterError
-        If `decisions` is neither a path nor a data frame.
+        If `decisions` is neither a path nor a data frame nor a list of these.
     """
-    of_image: dict[int, Decision] = {}
-    for place, cells in _rows_of_frame(decisions) if is_frame(decisions) else _rows_of_file(decisions):
-        new = Decision.of(place, cells)
-        if new.part != part:
-            continue
-        old = of_image.setdefault(new.position, new)
-        if (old.name, old.decision, old.label) != (new.name, new.decision, new.label):
-            raise InvalidInputError(
-                f"{old.place} and {new.place} decide differently about the same image. Remove one of the rows."
-            )
-    return [*of_image.values()]
+    tables = {"decisions": decisions}
+    if isinstance(decisions, list | tuple):
+        tables = {f"decisions[{k}]": table for k, table in enumerate(decisions)}
+    if not tables:
+        raise InvalidParameterError("decisions is an empty list. Pass at least one CSV file or data frame.")
+    rows = chain.from_iterable(
+        _rows_of_frame(table, name) if is_frame(table) else _rows_of_file(table, name) for name, table in tables.items()
+    )
+    return [decision for place, cells in rows if (decision := Decision.of(place, cells)).part == part]
 
 
-def _rows_of_file(decisions: Any) -> Iterator[tuple[str, list[str]]]:
-    path = checked_path(decisions, "decisions", " or a data frame")
+def _rows_of_file(decisions: Any, argument: str) -> Iterator[tuple[str, list[str]]]:
+    path = checked_path(decisions, argument, " or a data frame")
     name = shown(path)
     text = _text(path, name)
     # Spreadsheets save other delimiters in some countries.
@@ -180,7 +199,7 @@ def _rows_of_file(decisions: Any) -> Iterator[tuple[str, list[str]]]:
             raise InvalidInputError(
                 f"Row {number} of {name} has {len(row)} cells, but there are {len(header)} columns. Correct the row."
             )
-        yield f"Row {number} of {name}", [row[k] for k in order]
+        yield f"Row {number} of {name}", ["" if k is None else row[k] for k in order]
 
 
 def _text(path: str, name: str) -> str:
@@ -195,29 +214,33 @@ def _text(path: str, name: str) -> str:
         raise InvalidInputError(f"{name} is not text in UTF-8. {_ADVICE}") from error
 
 
-def _order(header: Iterable[Any], name: str) -> list[int]:
-    """Return the position of each column in a header."""
+def _order(header: Iterable[Any], name: str) -> list[int | None]:
+    """Return the position of each column in a header, None for an optional column that is absent."""
     names = [str(cell).strip() for cell in header]
-    if absent := [column for column in _COLUMNS if names.count(column) != 1]:
+    counts = {column: names.count(column) for column in (*_COLUMNS, *_OPTIONAL)}
+    if wrong := [column for column, n in counts.items() if n > 1 or (n == 0 and column in _COLUMNS)]:
         raise InvalidInputError(
-            f"{name} needs one column of each of the names {', '.join(_COLUMNS)}; {', '.join(absent)} "
-            f"{'is' if len(absent) == 1 else 'are'} missing or repeated. {_ADVICE}"
+            f"{name} needs one column of each of the names {', '.join(_COLUMNS)}; {', '.join(wrong)} "
+            f"{'is' if len(wrong) == 1 else 'are'} missing or repeated. {_ADVICE}"
         )
-    return [names.index(column) for column in _COLUMNS]
+    return [names.index(column) if n else None for column, n in counts.items()]
 
 
-def _rows_of_frame(frame: Any) -> Iterator[tuple[str, list[Any]]]:
+def _rows_of_frame(frame: Any, argument: str) -> Iterator[tuple[str, list[Any]]]:
     names = [*frame.columns]
-    order = _order(names, "decisions")
-    columns = [_cells_of(frame[names[k]], column) for k, column in zip(order, _COLUMNS, strict=True)]
-    for number, (*cells, label) in enumerate(zip(*columns, strict=True)):
-        place, texts = f"Row {number} of decisions", [*map(_as_text, cells)]
-        yield place, [*texts, label]
+    order = _order(names, argument)
+    columns = [
+        [None] * len(frame) if k is None else _cells_of(frame[names[k]], column, argument)
+        for k, column in zip(order, (*_COLUMNS, *_OPTIONAL), strict=True)
+    ]
+    for number, (*cells, label, n_images, content) in enumerate(zip(*columns, strict=True)):
+        texts = [*map(_as_text, cells)]
+        yield f"Row {number} of {argument}", [*texts, label, _as_text(n_images), _as_text(content)]
 
 
-def _cells_of(values: Any, column: str) -> list[Any]:
+def _cells_of(values: Any, column: str, argument: str) -> list[Any]:
     """Return the cells of a column of a data frame, with None for missing values."""
-    cells = as_cells(values, f"The column {column} of decisions", "value")
+    cells = as_cells(values, f"The column {column} of {argument}", "value")
     missing = missing_cells(cells)
     return [
         None if absent and not isinstance(cell, str) else cell
@@ -251,16 +274,104 @@ def n_rows(values: Any, name: str) -> int:
     return int(shape[0]) if shape else len(values)
 
 
-def check_images(decisions: Iterable[Decision], X: Any) -> int:
-    """Return the number of images. Raise `InvalidInputError` unless all decisions are about them at their positions."""
-    # Rows of numbers have no names. Whether each of them is an image depends on `image_shape`.
-    items = None if is_flattened(X) else as_items(X, None)
-    n = n_rows(X if items is None else items, "X")
-    for decision in decisions:
-        if decision.position >= n:
+@dataclass(frozen=True)
+class _Images:
+    """The images that are left of those that were audited, and others.
+
+    Parameters
+    ----------
+    items : sequence or None
+        None for rows of numbers. Whether each of them is an image depends on `image_shape`.
+    n : int
+    """
+
+    items: Any
+    n: int
+
+    @classmethod
+    def of(cls, X: Any) -> Self:
+        """Return the images of an `X`. Raise `InvalidInputError` if it has no rows."""
+        items = None if is_flattened(X) else as_items(X, None)
+        return cls(items, n_rows(X if items is None else items, "X"))
+
+    def path(self, position: int) -> str | None:
+        """Return the name of a file at a position; None for an image without a name, such as an array."""
+        item = None if self.items is None else self.items[position]
+        return in_utf8(masked(os.fsdecode(item))) if isinstance(item, str | os.PathLike) else None
+
+    @cached_property
+    def positions(self) -> dict[str, list[int]]:
+        """The positions at which each name occurs."""
+        found: dict[str, list[int]] = {}
+        # Items of lazy images have no names, and reading all of them takes long.
+        for position in range(0 if isinstance(self.items, LazyImages | None) else self.n):
+            if (path := self.path(position)) is not None:
+                found.setdefault(_normalized(path), []).append(position)
+        return found
+
+    def find(self, decision: Decision) -> int:
+        """Return the position of the image of a decision: that of the audit, or of the same file elsewhere.
+
+        Raises
+        ------
+        InvalidInputError
+            If the image is not there, or has changed.
+        """
+        if self._is_at(decision):
+            return decision.position
+        found = {position for name in decision.names for position in self.positions.get(_normalized(name), [])}
+        if len(found) != 1 or not decision.content:
+            raise self._absent(decision)
+        (position,) = found
+        if file_digest(as_samples([self.items[position]], lenient=True)[0]) != decision.content:
             raise InvalidInputError(
-                f"{decision.place} is about the image at position {decision.position}, but there are {n} images. "
-                f"{_STALE}"
+                f"{decision.place} is about {shown(decision.name)}, which is another file now. Look at it, and remove "
+                "the row or run the audit again."
             )
-        decision.check_image(None if items is None else items[decision.position])
-    return n
+        return position
+
+    def _is_at(self, decision: Decision) -> bool:
+        """Return True if the image of a decision is at the position of the audit."""
+        if decision.position >= self.n:
+            return False
+        path = self.path(decision.position)
+        if path is not None:
+            return decision.is_about(path)
+        place = _PLACE.fullmatch(decision.name)
+        is_whole = decision.n_images in (None, self.n)  # without names, the number of images is what can be compared
+        return is_whole and place is not None and int(place[1]) == decision.position
+
+    def _absent(self, decision: Decision) -> InvalidInputError:
+        """Return the error about a decision whose image is not there."""
+        place, position, name = decision.place, decision.position, shown(decision.name)
+        if position >= self.n:
+            return InvalidInputError(
+                f"{place} is about the image at position {position}, but there are {self.n} images. {_STALE}"
+            )
+        path = self.path(position)
+        if path is None and _PLACE.fullmatch(decision.name) and decision.n_images not in (None, self.n):
+            return InvalidInputError(
+                f"{place} is about one of {decision.n_images} images, but there are {self.n}. {_STALE}"
+            )
+        found = shown(f"X[{position}]" if path is None else path)
+        return InvalidInputError(f"{place} is about {name}, but the image at position {position} is {found}. {_STALE}")
+
+
+def of_images(decisions: Iterable[Decision], X: Any) -> tuple[list[Decision], int]:
+    """Return decisions at the positions of their images in `X`, at most one for each image, and the number of images.
+
+    Raises
+    ------
+    InvalidInputError
+        If an image is not there, or two rows about one image differ.
+    """
+    images = _Images.of(X)
+    found: dict[int, Decision] = {}
+    for decision in decisions:
+        new = replace(decision, position=images.find(decision))
+        old = found.setdefault(new.position, new)
+        if (old.decision, old.label) != (new.decision, new.label):
+            raise InvalidInputError(
+                f"{old.place} and {new.place} decide differently about the same image. Remove one of the rows."
+            )
+    return [*found.values()], images.n

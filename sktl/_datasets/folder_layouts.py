@@ -40,6 +40,10 @@ _VIEWS = {
 }  # fmt: skip
 # Numbers with a unit or a letter, and letters alone or at the end of a word: "40X", "p01", "camera A", "siteA".
 _COUNT = re.compile(r"[^\W\d_]?\d+[^\W\d_]?|(?<![^\W\d_])[^\W\d_](?![^\W\d_])|(?<=[a-z])[A-Z](?![^\W\d_])")
+# Names of folders for images that nobody has labeled or that were sorted out, without separators.
+_UNLABELED = {"unlabeled", "unlabelled", "unannotated", "unsorted", "todo", "tolabel", "trash", "duplicates"}
+# Classes beside which "trash" is a class.
+_WASTE = re.compile(".*(battery|biological|cardboard|compost|glass|metal|organic|paper|plastic|recycl|waste).*")
 _WHOLES = _IMAGES | {"data", "dataset", "pictures"}
 
 
@@ -79,6 +83,8 @@ def check_layout(root: Path, folders: Sequence[Path], nested: str) -> None:
         )
     _warn_of_parts(root, below, none_is_class)
     _warn_of_wrapper(root, below)
+    if not parts:  # an unlabeled part is beside others
+        _warn_of_unlabeled(root, [folder.name for folder in folders])
     if nested == "merge":
         _warn_of_lower_classes(root, below, best)
 
@@ -116,6 +122,21 @@ def _warn_of_wrapper(root: Path, below: Mapping[Path, Sequence[str]]) -> None:
         warn(
             f"{shown(str(root))} has one class, {shown(first.name)}, whose images are in {listed(inside)}. If these "
             f"are the classes, pass {shown(kept_path(first))}.",
+            ImageFolderWarning,
+        )
+
+
+def _warn_of_unlabeled(root: Path, names: Sequence[str]) -> None:
+    """Warn if a class folder may hold images without a class, beside others."""
+    found = [name for name in names if re.sub(r"[\W_]", "", name).casefold() in _UNLABELED]
+    if any(_WASTE.fullmatch(name.casefold()) for name in names):
+        found = [name for name in found if name.casefold() != "trash"]
+    if found and len(found) < len(names):
+        many = len(found) > 1
+        warn(
+            f"{shown(str(root))} has the {'classes' if many else 'class'} {listed(found)}. If these images have no "
+            f"class yet, or should not be learned, move the folder{'s' * many} elsewhere. Otherwise, nothing needs to "
+            "be done.",
             ImageFolderWarning,
         )
 

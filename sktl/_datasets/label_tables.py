@@ -137,17 +137,25 @@ class LabelTable:
             raise InvalidInputError(f"{self.name} has {has}.{columns} Pass the column of paths as `path_column`.")
         return found[0]
 
-    def check_complete(self, columns: Sequence[str]) -> None:
-        """Raise `InvalidInputError` if a cell of some columns is empty."""
-        empty = [(i, column) for i in range(len(self)) for column in columns if not self.columns[column][i]]
+    def check_complete(self, path_column: str, columns: Sequence[str]) -> None:
+        """Raise `InvalidInputError` if a cell of the column of paths or of the columns of labels is empty."""
+        used = [path_column, *columns]
+        empty = [(i, column) for i in range(len(self)) for column in used if not self.columns[column][i]]
         if empty:
             more = f" {len(empty) - 1} more cells are empty." if len(empty) > 1 else ""
-            # Other cells, which may be lists of labels, say whether an empty cell may be an image without labels.
-            labels = " If an image has no label, give each label a column of 0 and 1."
-            advice = labels if find_joined(self.columns[empty[0][1]]) else ""
+            advice = "" if empty[0][1] == path_column else self._advice_on_empty(empty[0][1])
             raise InvalidInputError(
                 f"The cell in {self.place(*empty[0])}, is empty.{more} Fill it in, or remove the row.{advice}"
             )
+
+    def _advice_on_empty(self, column: str) -> str:
+        # Other cells, which may be lists of labels, say whether an empty cell may be an image without labels.
+        if find_joined(self.columns[column]):
+            return " If an image has no label, give each label a column of 0 and 1."
+        return (
+            " To leave out such rows, mark the others in a further column, such as state, and pass "
+            "where={'state': 'labeled'}."
+        )
 
 
 def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:

@@ -239,7 +239,7 @@ class _Export:
         found = answers_of_run(run, self._pixels(self.images.compared))
         comparison = Comparison.of(self.kind, found, expected)
         if self.precision == "float32":
-            n_references = len(self.estimator._typicality.folds) if self.include_references else 0
+            n_references = self.estimator._typicality.n_references if self.include_references else 0
             check_rounding(self.kind, comparison, expected, n_references, self.target.format.runtime)
         else:
             check_drop(self.precision, comparison, self.max_drop)

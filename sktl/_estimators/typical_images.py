@@ -42,8 +42,8 @@ class TypicalityEstimator(PretrainedImageBase):
         Returns
         -------
         p_values : float64 ndarray of shape (n_samples,)
-            Values in (0, 1], multiples of 1 / (n + 1) for n reference images. They do not depend on the other images of
-            `X`.
+            Values in (0, 1], multiples of 1 / (n + 1) for n reference images, so no value is at most 0.05 with fewer
+            than 19 training images. They do not depend on the other images of `X`.
 
         Raises
         ------

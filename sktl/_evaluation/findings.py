@@ -18,7 +18,7 @@ from .label_figures import LabelFigures
 from .number_figures import NumberFigures
 from .sentences import percent, short
 from .true_values import missing_counts
-from .typicality_figures import LOW, TypicalityFigures
+from .typicality_figures import LOW, TypicalityFigures, too_few_references
 
 # Shares of fewer images have intervals of at least 35 percentage points in the middle of their range.
 _FEW_IMAGES = 20
@@ -35,7 +35,7 @@ class Finding:
     kind : str
         "unreadable", "no_label", "some_labels_missing", "unknown_class", "class_without_images",
         "label_without_images", "few_images", "few_groups", "no_better_than_a_constant", "training_images",
-        "not_checked_for_training_images" or "unlike_the_training_images".
+        "not_checked_for_training_images", "unlike_the_training_images" or "few_training_images".
     message : str
         What was found, and what it means.
     positions : tuple of int
@@ -165,8 +165,12 @@ def about_groups(groups: Groups | None) -> list[Finding]:
 
 
 def about_typicality(typicality: TypicalityFigures | str, positions: np.ndarray) -> list[Finding]:
-    """Return a finding if clearly more images are unlike the training images than chance explains."""
-    if isinstance(typicality, str) or typicality.low.low <= LOW:
+    """Return a finding if clearly more images are unlike the training images than chance explains, or none can be."""
+    if isinstance(typicality, str):
+        return []
+    if too_few := too_few_references(typicality.n_references):
+        return [Finding("few_training_images", too_few)]
+    if typicality.low.low <= LOW:
         return []
     low = typicality.low
     rows = [row for row in typicality.least().tolist() if typicality.p_values[row] <= LOW]

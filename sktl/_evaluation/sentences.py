@@ -15,7 +15,7 @@ from .confidence_intervals import Mean, Rate, fewest_images
 from .label_figures import LabelFigures
 from .model_figures import Figures
 from .number_figures import NumberFigure, NumberFigures
-from .typicality_figures import LOW, TypicalityFigures
+from .typicality_figures import LOW, TypicalityFigures, too_few_references
 
 # In place of a figure that is not defined.
 NONE = "-"
@@ -187,6 +187,8 @@ def of_target(target: CoverageTarget) -> str:
 
 def of_typicality(typicality: TypicalityFigures) -> str:
     """Return what the typicality of the images means."""
+    if too_few := too_few_references(typicality.n_references):
+        return too_few
     low = typicality.low
     start = (
         f"{percent(low.value)} of the images have a typicality of at most {LOW} ({interval(low)}). Of images from "

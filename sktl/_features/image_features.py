@@ -171,8 +171,9 @@ class ImageFeatures(Sequence[Any]):
     """Features of images in a file, as :func:`sktl.datasets.load_features` returns them.
 
     Pass them as `X` to estimators with the same network, including in scikit-learn's searches and cross-validation.
-    Selecting rows reads nothing, and an estimator reads rows block by block. ``np.asarray(features)`` reads all of them
-    into memory.
+    Selecting rows reads nothing, and an estimator reads rows block by block. ``np.asarray(features)`` reads all columns
+    of all rows into memory, by default the features of all stages; :class:`sktl.PretrainedImageEncoder` returns the
+    features of the stages that it uses.
 
     Parameters
     ----------

@@ -130,7 +130,8 @@ class FeatureMapDisplay:
             Images; see the Notes of :class:`PretrainedImageClassifier` for the accepted formats.
         y : array-like of shape (n_samples,), default=None
             Labels or numbers to show. They are passed only to supervised projections, such as
-            LinearDiscriminantAnalysis. If there are several labels or numbers, pass one column.
+            LinearDiscriminantAnalysis. If there are several labels or numbers, pass one column. Give images without a
+            label a class of their own, such as "unlabeled".
         task : {"auto", "classification", "regression"}, default="auto"
             Whether `y` contains labels or numbers. `"auto"` is `"regression"` if the estimator is a regressor, and
             otherwise `"classification"`.

@@ -327,10 +327,10 @@
   function csv() {
     const rows = [...decisions].map(([image, { decision, label }]) => {
       const [part, position, name] = data.images[image];
-      return [part, position, name, decision, label];
+      return [part, position, name, decision, label, data.n_images[part], data.contents[image]];
     });
     rows.sort((a, b) => (a[0] === b[0] ? a[1] - b[1] : a[0] === "train" ? -1 : 1));
-    const heading = ["part", "position", "name", "decision", "label"];
+    const heading = ["part", "position", "name", "decision", "label", "n_images", "content"];
     return [heading, ...rows].map((row) => row.map(cell).join(",") + "\n").join("");
   }
   function download() {

@@ -17,6 +17,7 @@ from .audit_page_data import (
     AuditedImage,
     ImageId,
     audited_images,
+    checks_of,
     chosen,
     data_of,
     images_of,
@@ -68,7 +69,7 @@ def audit_page(audit: Audit, album: Album) -> str:
         tag("main", _filters({kind: len(found) for kind, found in by_kind.items()}), *sections),
         _footer(audit._kind),
         _dialog(),
-        data_block("data", data | {"key": key_of(audit, data)}),
+        data_block("data", data | checks_of(audit, images) | {"key": key_of(audit, data)}),
         styles=asset("audit.css"),
         script=asset("audit.js"),
     )

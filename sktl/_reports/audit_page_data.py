@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from sktl._audit.issues import KINDS
+from sktl._images.file_digests import file_digest
 from sktl._images.samples import Sample
 from sktl._targets.joined_labels import SEPARATOR, split_labels
 from sktl._utils.paths import in_utf8
@@ -214,3 +215,9 @@ def key_of(audit: Audit, data: dict[str, Any]) -> str:
     for part, position, *_ in data["images"]:
         digest.update(audit._keys[part][position] or b"-")
     return f"sktl-audit-{digest.hexdigest()[:24]}"
+
+
+def checks_of(audit: Audit, images: dict[ImageId, AuditedImage]) -> dict[str, Any]:
+    """Return by what `apply_decisions` recognizes images, as JSON values: how many there are, and digests of files."""
+    digests = [file_digest(audit._samples[part][position]) for part, position in images]
+    return {"n_images": {"train": audit.n_train, "test": audit.n_test}, "contents": digests}

@@ -100,6 +100,11 @@ class Typicality:
         return bool(len(self.folds) and (self.folds < _N_FOLDS).all() and (self.memberships <= 1).all())
 
     @property
+    def n_references(self) -> int:
+        """Number of references."""
+        return len(self.folds)
+
+    @property
     def compared(self) -> list[np.ndarray]:
         """The directions with which images are compared: of features and, if there are any, of textures."""
         return [some for some in (self.directions, self.textures) if some.shape[1]]
@@ -158,7 +163,7 @@ class Typicality:
         for others, scorer, scores in calibrations:
             found = combination(scorer(*(some[:, others] for some in products)))
             n_below += np.searchsorted(scores, found, side="right")
-        return n_below / (len(self.directions) + 1)
+        return n_below / (self.n_references + 1)
 
     @cached_property
     def calibrations(self) -> tuple[Combination, list[Calibration]]:

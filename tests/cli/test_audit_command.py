@@ -164,6 +164,34 @@ def test_a_fit_and_an_evaluation_drop_and_relabel(photos):
     assert "on 7 images" in out
 
 
+def test_an_audit_begins_with_the_decisions_of_others(photos, audited):
+    """Test images may get a class that only training images have, on the page and by its file."""
+    anna = decisions(photos / "anna.csv", ["train", 0, "train/lemon/0.png", "drop", ""])
+    bert = decisions(
+        photos / "bert.csv",
+        ["train", 1, "train/lemon/1.png", "relabel", "sky"],
+        ["test", 0, "test/lemon/0.png", "relabel", "rose"],
+    )
+    several = ["--decisions", anna, "--decisions", bert]
+    _, err = run("audit", photos / "train", "--test", photos / "test", *several, "-o", photos / "audit.html", "-q")
+    assert f"Dropped 1 and relabeled 1 of 10 images by {anna}, {bert}." in err
+    assert f"Dropped 0 and relabeled 1 of 8 images by {anna}, {bert}." in err
+    (call,) = audited
+    assert len(call["X"]) == len(call["y"]) == 9
+    assert (call["y"][0], call["y_test"][0]) == ("sky", "rose")
+
+
+def test_images_without_labels_may_be_dropped(photos, audited):
+    path = decisions(photos / "d.csv", ["train", 0, "test/lemon/0.png", "drop", ""])
+    page = photos / "audit.html"
+    _, err = run("audit", photos / "test", "--unlabeled", "--decisions", path, "-o", page, "-q")
+    assert f"Dropped 1 and relabeled 0 of 8 images by {path}." in err
+    assert (len(audited[0]["X"]), audited[0]["y"]) == (7, None)
+    path = decisions(photos / "d.csv", ["train", 0, "test/lemon/0.png", "relabel", "sky"])
+    _, err = run("audit", photos / "test", "--unlabeled", "--decisions", path, "-o", page, "--force", "-q", status=1)
+    assert "relabels an image, but these images have no labels. Remove the row." in err
+
+
 @pytest.mark.thorough
 def test_a_fit_on_a_table_drops_and_relabels(photos, table):
     path = decisions(
@@ -184,7 +212,8 @@ def test_a_fit_on_a_table_drops_and_relabels(photos, table):
         (["train", 0, "train/lemon/1.png", "drop", ""], "Row 2 of 'PATH' is about 'train/lemon/1.png'"),
         (
             ["train", 0, "train/lemon/0.png", "relabel", "limon"],
-            "relabels to 'limon', but the labels are 'lemon', 'rose'",
+            "relabels to 'limon', but the labels are 'lemon', 'rose', 'sky'. Correct the row, or first add an image of "
+            "the new class to the folder or table.",
         ),
         (["train", 99, "train/lemon/0.png", "drop", ""], "position 99, but there are 10 images"),
     ],
@@ -224,12 +253,11 @@ def test_test_images_may_get_a_class_of_the_model_that_they_lack(photos):
     found = sktl.datasets.load_image_folder(photos / "test")
     found.kind, found.groups = "classes", None
     path = decisions(photos / "d.csv", ["test", 0, "test/lemon/0.png", "relabel", "rose"])
-    estimator = sktl.PretrainedImageClassifier()
-    estimator.classes_ = np.array(["lemon", "rose", "sky"], dtype=object)  # as of a model that was fitted on a Series
-    assert decide(found, str(path), "test", estimator) == f"Dropped 0 and relabeled 1 of 8 images by {path}."
+    classes = np.array(["lemon", "rose", "sky"], dtype=object)  # as of a model that was fitted on a Series
+    assert decide(found, [str(path)], "test", classes) == f"Dropped 0 and relabeled 1 of 8 images by {path}."
     assert found.target.tolist() == ["rose", *["lemon"] * 3, *["sky"] * 4]
-    estimator.classes_ = np.arange(3)  # of a model of numbers in a table
-    assert decide(found, str(path), "test", estimator) == f"Dropped 0 and relabeled 0 of 8 images by {path}."
+    classes = np.arange(3)  # of a model of numbers in a table
+    assert decide(found, [str(path)], "test", classes) == f"Dropped 0 and relabeled 0 of 8 images by {path}."
 
 
 def test_advice_on_the_page_is_for_the_command_line(photos, monkeypatch):

@@ -187,7 +187,7 @@ def test_an_empty_path_is_a_wrong_use_of_every_command():
             parameter for parameter in command.params if parameter.name in {*places, "model", "page", "output"}
         ]:
             with pytest.raises(click.BadParameter, match=r"it is empty\. Pass "):
-                parameter.type_cast_value(context, "")
+                parameter.type_cast_value(context, ("",) if getattr(parameter, "multiple", False) else "")
     for command in (["predict", "m"], ["check"], ["fit", "-o", "m"]):
         assert "is empty. Pass a folder" in run(*command, "", status=2)[1]
 
@@ -430,7 +430,9 @@ def test_typicality_is_a_last_column_or_key(photos, model):
     np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], expected, atol=1e-4)
     records = json.loads(run("predict", model, *paths, "--json", "--typicality")[0])
     np.testing.assert_array_equal([record["typicality"] for record in records], expected)
-    assert run("predict", model, *paths, "--typicality")[0].splitlines()[0].split()[-1] == "typicality"
+    out, err = run("predict", model, *paths, "--typicality")
+    assert out.splitlines()[0].split()[-1] == "typicality"
+    assert err.splitlines()[-1].endswith("takes at least 19 training images, and the model has 12.")
 
 
 def test_names_of_files_may_hold_anything(photos, model, tmp_path):

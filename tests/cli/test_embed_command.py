@@ -43,6 +43,16 @@ def test_a_folder_of_classes(photos, tmp_path):
     assert clf.classes_.tolist() == ["lemon", "sky"]
 
 
+def test_decisions_about_training_images_are_applied(photos, tmp_path):
+    rows = ["part,position,name,decision,label", "train,0,lemon/00.png,relabel,sky", "train,1,lemon/02.png,drop,"]
+    (tmp_path / "d.csv").write_text("\n".join(rows))
+    _, err = run("embed", photos, "--decisions", tmp_path / "d.csv", "-o", tmp_path / "f.parquet", *QUICK)
+    assert f"Dropped 1 and relabeled 1 of 12 images by {tmp_path / 'd.csv'}." in err
+    found = load_features(tmp_path / "f.parquet")
+    assert found.data.names.tolist()[:2] == ["lemon/00.png", "lemon/04.png"]
+    assert found.target.tolist() == ["sky"] + ["lemon"] * 4 + ["sky"] * 6
+
+
 def test_the_file_is_the_same_wherever_the_folder_is(photos, tmp_path, monkeypatch):
     run("embed", photos, "-o", tmp_path / "a.parquet", *QUICK)
     monkeypatch.chdir(photos.parent)

@@ -12,19 +12,39 @@ import polars as pl
 import pytest
 import scipy.sparse
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sktl._images.file_digests import file_digest
+from sktl._images.samples import as_samples
 from sktl.datasets import apply_decisions
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 NAMES = ["cat/1.jpg", "cat/2.jpg", "dog/3.jpg", "dog/4.jpg"]
 LABELS = ["cat", "cat", "dog", "dog"]
 COLUMNS = ["part", "position", "name", "decision", "label"]
+PAGE_COLUMNS = [*COLUMNS, "n_images", "content"]
 
 
-def write(path, *rows, delimiter=",", encoding="utf-8"):
+def write(path, *rows, delimiter=",", encoding="utf-8", columns=COLUMNS):
     with open(path, "w", newline="", encoding=encoding) as file:
-        csv.writer(file, delimiter=delimiter).writerows([COLUMNS, *rows])
+        csv.writer(file, delimiter=delimiter).writerows([columns, *rows])
     return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Five files of different content, which need not be images."""
+    folder = tmp_path_factory.mktemp("files")
+    for i in range(5):
+        (folder / f"{i}.jpg").write_bytes(b"%d" % i)
+    return [str(folder / f"{i}.jpg") for i in range(5)]
+
+
+def page_row(files, position, decision, label=""):
+    """Return a row as the page writes it."""
+    content = file_digest(as_samples([files[position]])[0])
+    return ("train", position, files[position], decision, label, len(files), content)
 
 
 @pytest.fixture
@@ -430,6 +450,75 @@ def test_tables_that_cannot_be_applied_are_errors(tmp_path):
         apply_decisions(None, NAMES)
     with pytest.raises(InvalidInputError, match="y has 3 rows, but X has 4"):
         apply_decisions(tmp_path / "d.csv", NAMES, LABELS[:3])
+
+
+@settings(max_examples=20)
+@given(
+    order=st.permutations(range(5)),
+    kept=st.sets(st.integers(0, 4), min_size=2),
+    choices=st.dictionaries(st.integers(0, 4), st.sampled_from(["keep", "drop", "relabel"]), max_size=3),
+    read=st.sampled_from([lambda path: path, pd.read_csv, pl.read_csv]),
+)
+def test_decisions_are_about_files_wherever_they_are(tmp_path_factory, files, order, kept, choices, read):
+    """Images may be added, sorted and, if nothing was decided about them, removed since the audit."""
+    X = [files[i] for i in order if i in kept | choices.keys()]
+    X.insert(1, files[0] + ".new")
+    rows = [page_row(files, i, decision, "b" if decision == "relabel" else "") for i, decision in choices.items()]
+    table = write(tmp_path_factory.mktemp("d") / "d.csv", *rows, columns=PAGE_COLUMNS)
+    decided = {files[i]: decision for i, decision in choices.items()}
+    expected = [path for path in X if decided.get(path) != "drop"]
+    found, y = apply_decisions(read(table), X, ["a"] * (len(X) - 1) + ["b"])
+    assert found == expected
+    assert y[:-1] == ["b" if decided.get(path) == "relabel" else "a" for path in expected][:-1]
+
+
+def test_decisions_of_a_later_audit_join_those_of_an_earlier_one(tmp_path, files):
+    """The later audit had fewer images, so their positions differ."""
+    first = write(tmp_path / "1.csv", page_row(files, 0, "drop"), columns=PAGE_COLUMNS)
+    left = apply_decisions(first, files)[0]
+    second = write(tmp_path / "2.csv", page_row(left, 0, "drop"), page_row(left, 2, "keep"), columns=PAGE_COLUMNS)
+    assert apply_decisions([first, second], files)[0] == apply_decisions(second, left)[0] == files[2:]
+
+
+def test_a_file_that_has_changed_or_gone_is_not_decided_on(tmp_path, files):
+    table = write(tmp_path / "d.csv", page_row(files, 2, "drop"), columns=PAGE_COLUMNS)
+    moved = [files[2], *files[:2], *files[3:]]
+    assert apply_decisions(table, moved)[0] == moved[1:]
+    for X in (files[:2], [*files[:2], *files[3:]], [*moved, files[2]]):
+        with pytest.raises(InvalidInputError, match="changed since the audit"):
+            apply_decisions(table, X)
+    other = write(tmp_path / "d.csv", (*page_row(files, 2, "drop")[:-1], "sha256-0"), columns=PAGE_COLUMNS)
+    with pytest.raises(InvalidInputError, match=r"Row 2 of .* is about '.*2\.jpg', which is another file now"):
+        apply_decisions(other, moved)
+    with pytest.raises(InvalidInputError, match="position 2 is"):  # there is nothing to recognize the file by
+        apply_decisions(write(tmp_path / "d.csv", page_row(files, 2, "drop")[:5]), moved)
+
+
+def test_decisions_are_not_applied_twice_to_arrays(tmp_path):
+    """The next image would be dropped. Arrays have no names, but there are fewer of them."""
+    table = write(tmp_path / "d.csv", ("train", 1, "X[1]", "drop", "", 4, ""), columns=PAGE_COLUMNS)
+    for X in (np.zeros((4, 8, 8), np.uint8), np.arange(8).reshape(4, 2), [np.zeros((8, 8), np.uint8)] * 4):
+        left = apply_decisions(table, X)[0]
+        assert len(left) == 3
+        with pytest.raises(InvalidInputError, match=r"Row 2 .* is about one of 4 images, but there are 3"):
+            apply_decisions(table, left)
+    wrong = write(tmp_path / "d.csv", ("train", 1, "X[1]", "drop", "", "many", ""), columns=PAGE_COLUMNS)
+    with pytest.raises(InvalidInputError, match="'many' in column n_images, which must be the number of images"):
+        apply_decisions(wrong, np.zeros((4, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("read", [lambda path: path, lambda path: pd.read_csv(path, dtype=str, keep_default_na=False)])
+def test_several_people_may_decide(tmp_path, read):
+    anna = write(tmp_path / "anna.csv", ("train", 0, NAMES[0], "drop", ""), ("train", 1, NAMES[1], "keep", ""))
+    bert = write(tmp_path / "bert.csv", ("train", 1, NAMES[1], "keep", ""), ("train", 2, NAMES[2], "relabel", "cat"))
+    for several in ([read(anna), read(bert)], (read(bert), read(anna))):
+        assert apply_decisions(several, NAMES, LABELS) == (NAMES[1:], ["cat", "cat", "dog"])
+    with pytest.raises(InvalidInputError, match=r"Row .* of .* and Row .* of .* decide differently about the same im"):
+        apply_decisions([read(anna), read(write(tmp_path / "c.csv", ("train", 0, NAMES[0], "keep", "")))], NAMES)
+    with pytest.raises(InvalidParameterError, match="decisions is an empty list"):
+        apply_decisions([], NAMES)
+    with pytest.raises(InvalidParameterError, match=r"decisions\[1\] is None. Pass a path or a data frame"):
+        apply_decisions([read(anna), None], NAMES)
 
 
 def test_no_decisions_change_nothing(tmp_path):

@@ -202,3 +202,21 @@ def test_ordinary_classes_cause_no_warning(folders, tmp_path):
         warnings.simplefilter("error")
         found = load_image_folder(write(tmp_path, *folders))
     assert found.target_names == sorted({folder.split("/")[0] for folder in folders})
+
+
+@pytest.mark.parametrize("name", ["unlabeled", "Unlabelled", "_todo", "to_label", "TO DO", "unsorted", "trash"])
+def test_images_without_a_label_are_not_learned_as_a_class_without_a_word(name, tmp_path):
+    write(tmp_path, "cat", "dog", name)
+    with pytest.warns(ImageFolderWarning, match=f"has the class '{name}'. If these images have no class yet"):
+        found = load_image_folder(tmp_path)
+    assert name in found.target_names
+
+
+@pytest.mark.parametrize(
+    "names", ["cat dog unknown other background", "glass paper trash", "plastic_bag trash", "accepted rejected", "todo"]
+)
+def test_classes_that_only_look_unlabeled_are_classes(names, tmp_path):
+    write(tmp_path, *names.split())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image_folder(tmp_path).target_names == sorted(names.split())

@@ -202,8 +202,8 @@ def test_a_table_may_have_as_many_columns_as_there_are_genes(folder):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["file", "a"], ["1.png", "x"], ["2.png", ""]], r"The cell in row 3 of .*, column 'a', is empty\. Fill it in"),
-        ([["file", "a"], ["1.png", "x"], [" ", "y"]], "The cell in row 3 of .*, column 'file', is empty"),
+        ([["file", "a"], ["1.png", "x"], ["2.png", ""]], r"row 3 .* 'a', is empty\. .*where=\{'state': 'labeled'\}\.$"),
+        ([["file", "a"], ["1.png", "x"], [" ", "y"]], r"row 3 .* 'file', is empty\. Fill it in, or remove the row\.$"),
         ([["file", "a"], ["1.png", "x"], ["z", "y"]], r"'z' in row 3 of .*, column 'file', is not a file \(looked in"),
         ([["file", "a"], ["1.png", "x"], [".", "y"]], r"'\.' in row 3 of .*, column 'file', is not a file"),
         ([["file", "a"], ["1.png", "x"], [], ["./1.png", "y"]], "Rows 2 and 4 of .* have different values for the"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from sktl._evaluation.findings import about_training_images, about_typicality
-from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
+from sktl._evaluation.sentences import of_typicality
+from sktl._evaluation.typicality_figures import LOW, TypicalityFigures, typicality_of
 
 
 def test_the_first_bar_holds_what_is_at_most_the_threshold():
@@ -27,6 +30,21 @@ def test_only_more_unusual_images_than_chance_explains_are_a_finding():
     assert finding.kind == "unlike_the_training_images"
     assert set(range(7, 67)) <= set(finding.positions)
     assert about_typicality("unavailable", np.arange(5)) == []
+
+
+@given(st.integers(1, 200))
+def test_images_are_called_ordinary_only_if_one_could_have_a_low_value(n_references):
+    """The lowest value that an image can have is 1 / (n_references + 1)."""
+    lowest = np.full(30, 1 / (n_references + 1))
+    figures = TypicalityFigures.of(lowest, n_references=n_references)
+    words, findings = of_typicality(figures), about_typicality(figures, np.arange(30))
+    assert "about as ordinary" not in words
+    if lowest[0] > LOW:
+        assert f"the model has {n_references}." in words
+        assert [(finding.kind, finding.message) for finding in findings] == [("few_training_images", words)]
+    else:
+        assert "These images differ" in words
+        assert [finding.kind for finding in findings] == ["unlike_the_training_images"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -124,6 +125,19 @@ def test_the_key_of_kept_decisions_belongs_to_the_images():
     keys = [data_in(audit_page(audit_of(suspicious(2), X, ["cat"]), Album(0)))["key"]
             for X in (images, images.copy(), 255 - images, [*images[:2], 255 - images[2]])]  # fmt: skip
     assert keys[0] == keys[1] == keys[3] != keys[2]
+
+
+def test_the_page_knows_the_number_of_images_and_the_content_of_files(tmp_path):
+    """Also of files that are not images; images without a file have no digest."""
+    (tmp_path / "0.png").write_bytes(b"not an image")
+    (tmp_path / "1.png").write_bytes(b"")
+    files = [str(tmp_path / name) for name in ("0.png", "1.png", "absent.png")]
+    data = data_in(audit_page(audit_of(suspicious(3), files, ["cat"], noise(2)), Album(0)))
+    assert data["n_images"] == {"train": 3, "test": 2}
+    assert data["contents"] == [
+        f"sha256-{hashlib.sha256(some).hexdigest()[:32]}" for some in (b"not an image", b"")
+    ] + [""]
+    assert data_in(audit_page(audit_of(suspicious(2), noise(2), ["cat"]), Album(0)))["contents"] == ["", ""]
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels", "numbers", ""])

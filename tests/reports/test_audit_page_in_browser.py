@@ -6,6 +6,7 @@ import time
 
 import pytest
 from audits import audit_of, noise
+from PIL import Image
 from representatives import slow_except
 
 from sktl._audit.issues import Issue
@@ -74,11 +75,11 @@ def test_decisions_by_key_are_counted_undone_kept_and_downloaded(open_page, tmp_
     press("u")
     assert "4 of 7 decided: 1 keep, 2 drop, 1 relabel" in page.inner_text("#counter")
     expected = [
-        "part,position,name,decision,label",
-        "train,0,train/0.jpg,keep,",
-        "train,1,train/1.jpg,relabel,cow",
-        "train,2,train/2.jpg,drop,",
-        "test,1,test/1.jpg,drop,",
+        "part,position,name,decision,label,n_images,content",
+        "train,0,train/0.jpg,keep,,6,",
+        "train,1,train/1.jpg,relabel,cow,6,",
+        "train,2,train/2.jpg,drop,,6,",
+        "test,1,test/1.jpg,drop,,2,",
     ]
     assert rows(downloaded(page, tmp_path / "d.csv")) == expected
     page.reload()
@@ -107,7 +108,7 @@ def test_decisions_by_click(open_page, tmp_path):
     cards.nth(1).get_by_text("Keep", exact=True).last.click()  # once more: it is undecided again
     assert cards.nth(1).get_attribute("data-decision") is None
     assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == [
-        "train,0,train/0.jpg,drop,", "train,4,train/4.jpg,relabel,cat",
+        "train,0,train/0.jpg,drop,,6,", "train,4,train/4.jpg,relabel,cat,6,",
     ]  # fmt: skip
     page.check("#undecided")
     assert page.locator(".finding:visible").count() == 4
@@ -139,7 +140,7 @@ def test_several_labels_are_chosen_by_boxes(open_page, tmp_path):
     assert page.locator("dialog label").all_inner_texts() == [" old (suggested: no)", " red, dark", " blue"]
     page.check("dialog label:has-text('blue') input")
     page.keyboard.press("Enter")
-    assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ['train,0,X[0],relabel,"red, dark, blue"']
+    assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ['train,0,X[0],relabel,"red, dark, blue",1,']
     page.keyboard.press("r")  # once more: it shows what was chosen
     assert page.locator("dialog input:checked").count() == 2
 
@@ -152,7 +153,7 @@ def test_no_label_may_be_suggested(open_page, tmp_path):
     assert page.locator("dialog label").all_inner_texts() == [" old (suggested: no)", " blue"]
     assert page.locator("dialog input:checked").count() == 0
     page.keyboard.press("Enter")
-    assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ["train,0,X[0],relabel,"]
+    assert rows(downloaded(page, tmp_path / "d.csv"))[1:] == ["train,0,X[0],relabel,,1,"]
 
 
 def test_numbers_are_typed(open_page, tmp_path):
@@ -192,6 +193,17 @@ def test_names_of_strangers_do_nothing_and_are_applied_as_they_are(open_page, tm
     X, y = apply_decisions(path, HOSTILE, [*LABELS[:5], HOSTILE[2]])
     assert list(X) == HOSTILE[:1]
     assert y == [HOSTILE[2]]
+
+
+def test_downloaded_decisions_are_about_files_and_not_about_positions(open_page, tmp_path):
+    names = [str(tmp_path / f"{i}.png") for i in range(6)]
+    for name, image in zip(names, noise(6), strict=True):
+        Image.fromarray(image).save(name)
+    page = open_page(audit_of(suspicious(names), names, ["cat", "cow", "dog"]))
+    page.keyboard.press("j")
+    page.keyboard.press("d")
+    path = downloaded(page, tmp_path / "d.csv")
+    assert apply_decisions(path, names[::-1])[0] == names[:0:-1]
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ def test_searches_and_pipelines_are_seen_through(make):
     report = evaluation_report(model, X[TEST], Y[TEST])
     assert report.figures.accuracy.value == pytest.approx(model.score(X[TEST], Y[TEST]))
     assert isinstance(report.typicality, TypicalityFigures)
+    assert report.typicality.n_references == 18
     assert report.figures.of_classes[0].n_trained == 6
     assert any(fact.name == "Network" for fact in report.facts)
 
