@@ -390,8 +390,8 @@ def test_predictions_are_a_table_csv_or_json(photos, model):
     out, _ = run("predict", model, *paths, "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["image"], row["prediction"]) for row in rows] == [(paths[0], "lemon"), (paths[1], "sky")]
-    np.testing.assert_allclose([float(row["probability"]) for row in rows], expected.max(axis=1), atol=1e-4)
-    np.testing.assert_allclose([[float(row[name]) for name in ("lemon", "sky")] for row in rows], expected, atol=1e-4)
+    np.testing.assert_array_equal([float(row["probability"]) for row in rows], expected.max(axis=1))
+    np.testing.assert_array_equal([[float(row[name]) for name in ("lemon", "sky")] for row in rows], expected)
     records = json.loads(run("predict", model, *paths, "--json")[0])
     assert [record["prediction"] for record in records] == ["lemon", "sky"]
     np.testing.assert_array_equal([[*record["probabilities"].values()] for record in records], expected)
@@ -427,7 +427,7 @@ def test_typicality_is_a_last_column_or_key(photos, model):
     expected = load(model).typicality(paths)
     rows = list(csv.reader(io.StringIO(run("predict", model, *paths, "--csv", "--typicality")[0])))
     assert rows[0] == ["image", "prediction", "probability", "lemon", "sky", "typicality"]
-    np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], expected, atol=1e-4)
+    np.testing.assert_array_equal([float(row[-1]) for row in rows[1:]], expected)
     records = json.loads(run("predict", model, *paths, "--json", "--typicality")[0])
     np.testing.assert_array_equal([record["typicality"] for record in records], expected)
     assert run("predict", model, *paths, "--typicality")[0].splitlines()[0].split()[-1] == "typicality"

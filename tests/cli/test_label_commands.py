@@ -279,7 +279,7 @@ def test_labels_are_a_table_csv_or_json(tables, labels_model):
     rows = list(csv.DictReader(io.StringIO(run("predict", labels_model, *paths, "--csv", "-q")[0])))
     assert [*rows[0]] == ["image", "prediction", *COLUMNS]
     assert [row["prediction"] for row in rows] == [", ".join(names) for names in has]
-    np.testing.assert_allclose([[float(row[name]) for name in COLUMNS] for row in rows], expected, atol=1e-4)
+    np.testing.assert_array_equal([[float(row[name]) for name in COLUMNS] for row in rows], expected)
     records = json.loads(run("predict", labels_model, *paths, "--json", "-q")[0])
     assert [record["prediction"] for record in records] == has
     assert [record["image"] for record in records] == paths
@@ -292,7 +292,7 @@ def test_an_image_without_labels_has_an_empty_prediction(tables, labels_model, m
     monkeypatch.setattr(sktl, "load", lambda path, device: clf)
     image = tables / "images" / "0.png"
     assert run("predict", labels_model, image, "-q")[0].splitlines()[1].split() == [str(image), "-", "-"]
-    assert run("predict", labels_model, image, "-q", "--csv")[0].splitlines()[1] == f"{image},,0.5000,0.5000,0.5000"
+    assert run("predict", labels_model, image, "-q", "--csv")[0].splitlines()[1] == f"{image},,0.5,0.5,0.5"
     assert json.loads(run("predict", labels_model, image, "-q", "--json")[0])[0]["prediction"] == []
 
 
@@ -303,7 +303,7 @@ def test_numbers_are_a_table_csv_or_json(tables, numbers_model, light_model):
         expected = load(model).predict(paths).reshape(3, -1)
         assert run("predict", model, *paths, "-q")[0].splitlines()[0].split() == ["image", *names]
         rows = list(csv.DictReader(io.StringIO(run("predict", model, *paths, "--csv", "-q")[0])))
-        np.testing.assert_allclose([[float(row[name]) for name in names] for row in rows], expected, rtol=1e-5)
+        np.testing.assert_array_equal([[float(row[name]) for name in names] for row in rows], expected)
         records = json.loads(run("predict", model, *paths, "--json", "-q")[0])
         if model is light_model:
             assert [record["prediction"] for record in records] == expected[:, 0].tolist()
