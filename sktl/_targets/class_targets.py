@@ -253,12 +253,11 @@ def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
 
 
 def _warn_of_joined(classes: np.ndarray) -> None:
-    """Warn if a class consists of the names of others, such as "cat;dog"."""
+    """Warn if a class seems to consist of several labels, such as "cat;dog"."""
     if joined := find_joined([label for label in classes.tolist() if isinstance(label, str)]):
-        name, separator = joined
         warn(
-            f"y has the class {shown_value(name)}, and its parts are classes, too. If images have several labels, pass "
-            f"pandas.Series(y).str.get_dummies({separator!r}) as y.",
+            f"y has the class {shown_value(joined.name)}, and {joined.evidence}. If images have several labels, pass "
+            f"pandas.Series(y).str.get_dummies({joined.separator!r}) as y.",
             InputWarning,
         )
 

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -444,10 +445,19 @@ def test_names_of_one_thing_are_not_to_be_split(folder, cells):
     assert "get_dummies" not in str(raised.value)
 
 
+@pytest.mark.parametrize("separator", ["|", " "])
+def test_many_joined_labels_are_told_with_the_remedy(folder, separator):
+    cells = [separator.join(some) for n in (2, 3) for some in combinations("abcdef", n)]
+    path = write(folder, [["file", "tags"], *([str(folder / "0.png"), cell] for cell in cells)])
+    with pytest.raises(InvalidInputError, match=rf"has 35 different .* labels, pass .*get_dummies\('\{separator}'\)"):
+        load_label_table(path)
+
+
 def test_an_empty_cell_among_joined_labels_may_be_an_image_without_labels(folder):
     advice = "give each label a column of 0 and 1"
-    for cells, has in ((["cat", "dog", "cat;dog", ""], True), (["cat", "dog", "cat dog bird", ""], False)):
-        with pytest.raises(InvalidInputError, match=r"row 5 .* is empty\. Fill it in") as raised:
+    joined, combined, single = ["cat", "dog", "cat;dog"], ["a|b", "a|c", "b|c", "a|b|c"], ["cat", "dog", "cat dog bird"]
+    for cells, has in ((["", *joined], True), (["", *combined], True), (["", *single], False)):
+        with pytest.raises(InvalidInputError, match=r"row 2 .* is empty\. Fill it in") as raised:
             load_label_table(write(folder, with_paths(["tags"], cells), delimiter="\t"))
         assert (advice in str(raised.value)) == has
 

@@ -44,6 +44,14 @@ def test_a_class_that_consists_of_other_classes_is_said_once_with_a_remedy_that_
     assert eval(remedy, {"pandas": pd, "y": y}).to_numpy().tolist() == [[1, 0], [0, 1], [1, 1]]
 
 
+def test_joined_labels_of_which_none_is_a_class_are_said_with_a_remedy_that_works():
+    y = ["cat|dog", "cat|owl", "dog|owl", "cat|dog|owl"]
+    with pytest.warns(InputWarning, match=r"class 'cat\|dog', and its parts are in other classes, too") as caught:
+        check_classes(y, None, None, 4)
+    remedy = str(caught[0].message).partition("pass ")[2].removesuffix(" as y.")
+    assert eval(remedy, {"pandas": pd, "y": y}).columns.tolist() == ["cat", "dog", "owl"]
+
+
 def test_classes_that_differ_only_in_white_space_are_said_once():
     y = ["a", "a ", "b"]
     with pytest.warns(InputWarning, match=r"The labels 'a' and 'a ' of y differ only in white space") as caught:
