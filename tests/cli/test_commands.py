@@ -375,6 +375,10 @@ def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
         (folder / "sky" / f"{i}.jpg").unlink()
     out, _ = run("fit", folder, "-o", tmp_path / "n", "-q", *QUICK)
     assert out.splitlines()[1] == "The accuracy is unknown, because the class sky has only one image. Add images of it."
+    (folder / "sea").mkdir()
+    (folder / "lemon" / "0.jpg").replace(folder / "sea" / "0.jpg")
+    out, _ = run("fit", folder, "-o", tmp_path / "l", "-q", *QUICK)
+    assert out.splitlines()[1].endswith("because 2 classes, such as sea, have only one image each. Add images of them.")
 
 
 # -------------------------------------------------------------------------------------------------------------- predict
@@ -674,6 +678,8 @@ def test_names_on_standard_input_stand_for_images_and_folders_among_them_do_not(
     assert said == "All 4 images can be used.\n"
     listed, said = run("check", "-", status=1, input="\n".join([str(photos), *paths]))
     assert "5 images on standard input." in said
+    _, said = run("check", "-", input="\n".join([*paths, paths[1], paths[1]]))
+    assert "6 images on standard input, 4 of them different." in said
     assert listed.startswith(f"{photos}: is a directory")
     assert run("check", "-", status=1, input="\n")[1].startswith("Error: Standard input has no names of images.")
 
