@@ -172,7 +172,7 @@ def test_paths_are_relative_to_a_folder_that_is_passed(tables, tmp_path):
         (["photos", "--column", "a"], "Options of tables need a table. Pass it by --labels."),
         (["--labels", "t.csv", "--numbers", "--classes"], "Pass either --numbers or --classes."),
         (["--labels", "t.csv", "--where", "split"], "pass COLUMN=VALUE."),
-        (["--labels", "t.csv", "--where", "a=1", "--where", "a=2"], "--where names a column twice."),
+        (["photos", "--suffix", ".png"], "Options of tables need a table. Pass it by --labels."),
     ],
 )
 def test_wrong_uses_of_the_options_of_tables(options, message):
@@ -249,6 +249,16 @@ def test_what_cannot_be_estimated_is_said(tables, tmp_path):
     out, err = run("fit", "--labels", rare, "-o", tmp_path / "o", *QUICK, "-q")
     assert "(mean over the labels that some image has, 4-fold cross-validation)" in out
     assert err.startswith("Warning: No image has the label 'a'.")
+
+
+def test_a_table_of_a_competition_has_identifiers_and_folds(tables, tmp_path):
+    rows = [["id_code", "fold", "grade"], *([f"{i}", i % 3, "ab"[i % 2]] for i in range(12))]
+    options = ["--labels", write(tmp_path / "t.csv", rows), tables / "images", "--path-column", "id_code"]
+    _, err = run("fit", *options, "-o", tmp_path / "m", "--ignore-column", "fold", status=1)
+    assert "If all paths lack '.png', pass --suffix .png." in err
+    folds = ["--where", "fold=1", "--where", "fold=2"]
+    _, err = run("fit", *options, "-o", tmp_path / "m", "--suffix", ".png", *folds, *QUICK)
+    assert err.startswith("Read 8 images of 2 classes (a, b) from ")
 
 
 @pytest.mark.thorough
