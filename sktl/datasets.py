@@ -299,8 +299,9 @@ def load_label_table(
     Warns
     -----
     ImageFolderWarning
-        If rows that repeat an image were left out; if a class such as "cat;dog" consists of the names of others, or
-        if a few labels make many such classes; or if several columns have names of parts or splits that may also be names of labels, such as "train" and "fold".
+        If rows that repeat an image were left out; if a class such as "cat;dog" consists of the names of others, or a
+        few labels make many such classes; or if several columns have names of parts or splits that may also be names of
+        labels, such as "train" and "fold".
 
     See Also
     --------
