@@ -166,7 +166,7 @@ def ours(features, y, groups, others):
     values["typicality, `feature_stages=1`"] = Typicality.of(features.own, layout, targets, 0)
     values["typicality of a regressor"] = Typicality.of(rows, layout, numbers, 0)
     return [
-        {name: of(images.rows, layout) for name, of in values.items()} | part
+        {name: of(of.reduction(images.rows[:, : layout.length(of.n_stages)])) for name, of in values.items()} | part
         for images, part in zip(others, parts, strict=True)
     ]
 

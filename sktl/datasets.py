@@ -227,6 +227,7 @@ def load_label_table(
     *,
     folder: str | os.PathLike[str] | None = None,
     path_column: str | None = None,
+    suffix: str = "",
     columns: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] = (),
     where: Mapping[str, Any] | None = None,
@@ -246,13 +247,15 @@ def load_label_table(
         Folder that paths in the table are relative to. None uses the folder of the table.
     path_column : str, default=None
         Column of paths or URLs. None uses the column named path, file, filename or image, in upper or lower case.
+    suffix : str, default=""
+        What all paths in the table lack at their ends, such as ".jpg" for a column of identifiers.
     columns : str or list of str, default=None
         Columns of labels or numbers. None uses all columns that no other parameter uses.
     ignore : str or list of str, default=()
         Columns to leave out, if `columns` is None.
-    where : dict of str to str, default=None
-        Values that rows must have in some columns, such as ``{"split": "train"}``. Other rows are left out, and these
-        columns are not used as labels.
+    where : dict of str to str or list of str, default=None
+        Values that rows must have in some columns, such as ``{"split": "train"}``, or lists of values, such as
+        ``{"fold": [1, 2, 3]}``. Other rows are left out, and these columns are not used as labels.
     kind : {"auto", "classes", "labels", "numbers"}, default="auto"
         What the columns contain. `"classes"`: one column with the class of each image. `"labels"`: several columns of 0
         and 1, or of true and false, one for each label. `"numbers"`: one or more columns of numbers. `"auto"` treats
@@ -288,8 +291,9 @@ def load_label_table(
     Warns
     -----
     ImageFolderWarning
-        If rows that repeat an image were left out; if a class such as "cat;dog" consists of the names of others; or if
-        several columns have names of parts or splits that may also be names of labels, such as "train" and "fold".
+        If rows that repeat an image were left out; if a class such as "cat;dog" consists of the names of others, or a
+        few labels make many such classes; or if several columns have names of parts or splits that may also be names of
+        labels, such as "train" and "fold".
 
     See Also
     --------
@@ -311,6 +315,8 @@ def load_label_table(
     root = os.path.dirname(name) if folder is None else existing_folder(folder, "Pass the folder of the images.")
     if not isinstance(where, Mapping | None):
         raise InvalidParameterError(f"where is {type_of(where)}. Pass a dict of columns and their values.")
+    if not isinstance(suffix, str):
+        raise InvalidParameterError(f"suffix={shown_value(suffix)} must be text, such as '.jpg'.")
     table = LabelTable.read(name).where(where or {})
     paths = table.path_column(path_column)
     wanted = None if columns is None else names_of(columns, "columns")
@@ -319,7 +325,7 @@ def load_label_table(
     splits = possible_splits(table, chosen, kind) if columns is None else []
     table.check_complete(paths, chosen)
     values = values_of(table, chosen, kind, splits)
-    data = located(table, paths, kept_path(root))
+    data = located(table, paths, kept_path(root), suffix)
     kept = without_repeats(table, data, values.target)
     if splits:
         warn(about_splits(splits, table.name), ImageFolderWarning)

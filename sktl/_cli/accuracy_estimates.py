@@ -73,8 +73,11 @@ def estimate(
     images, kind = _Images(paths, target, groups).take(used), kind_of(estimator)
     n_folds = min(_FOLDS, int(estimator.class_count_.min()) if kind == "classes" else len(used))
     if n_folds < 2 and kind == "classes":
-        alone = printable(str(estimator.classes_[estimator.class_count_.argmin()]))
-        return f"The accuracy is unknown, because the class {alone} has only one image. Add images of it."
+        alone = estimator.classes_[estimator.class_count_ < 2]
+        name, n, why = printable(str(alone[0])), len(alone), "The accuracy is unknown, because"
+        if n == 1:
+            return f"{why} the class {name} has only one image. Add images of it."
+        return f"{why} {n} classes, such as {name}, have only one image each. Add images of them."
     if n_folds < 2:
         return "The accuracy is unknown, because there is only one image. Add images."
     if images.groups is not None and (n_folds := min(n_folds, len(np.unique(images.groups)))) < 2:

@@ -93,7 +93,7 @@ def audit(
         raise click.UsageError("--test-where needs a table. Pass it by --labels.", context)
     check_page(page, force)
     source = replace(source, has_labels=not unlabeled)
-    test_source = source.of_test(test, as_conditions(test_where, "--test-where", context))
+    test_source = source.of_test(test, as_conditions(test_where))
     found = _audited(
         source, test_source, decisions, cv, sktl.PretrainedImageClassifier(verbose=int(not quiet), **machine)
     )

@@ -54,7 +54,7 @@ class CommandGroup(click.Group):
         try:
             with warnings.catch_warnings():
                 # Tables have been checked for joined labels before, and folders have one class for each image.
-                warnings.filterwarnings("ignore", "y has the class .* its parts are classes", InputWarning)
+                warnings.filterwarnings("ignore", "y has the class .* If images have several labels", InputWarning)
                 # Images are checked against our own limit, and the error about it follows.
                 warnings.filterwarnings("ignore", "Image size .* exceeds limit", module="PIL")
                 warnings.showwarning = show_warning

@@ -328,10 +328,12 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
     images: dict[str, str] = {}
     for name in dict.fromkeys(names):  # standard input can be read once
         found, place = _images_of(name)
+        keys = [os.path.abspath(user_path(path)) for path in found]
         if place and not quiet:
-            click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} {place}.", err=True)
-        for path in found:
-            images.setdefault(os.path.abspath(user_path(path)), path)
+            different = f", {n} of them different" if (n := len({*keys})) < len(found) else ""
+            click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} {place}{different}.", err=True)
+        for key, path in zip(keys, found, strict=True):
+            images.setdefault(key, path)
     return [*images.values()]
 
 

@@ -35,7 +35,7 @@ class ImageSource:
         Folder with one subfolder per class; with a table, the folder that its paths are relative to.
     labels : str or None
         Path of a table.
-    path_column, columns, ignore, where, kind
+    path_column, suffix, columns, ignore, where, kind
         Parameters of :func:`sktl.datasets.load_label_table`.
     has_labels : bool, default=True
         Whether the images in a folder have classes.
@@ -46,9 +46,10 @@ class ImageSource:
     folder: str | None
     labels: str | None
     path_column: str | None = None
+    suffix: str = ""
     columns: Sequence[str] = ()
     ignore: Sequence[str] = ()
-    where: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kind: str = "auto"
     has_labels: bool = True
     groups: str | None = None
@@ -104,14 +105,14 @@ class ImageSource:
             f"{listed(found.target_names)}; {model} predicts {listed(known)}. {advice}"
         )
 
-    def of_test(self, test: str | None, where: Mapping[str, str]) -> ImageSource | None:
+    def of_test(self, test: str | None, where: Mapping[str, Sequence[str]]) -> ImageSource | None:
         """Return where the test images are, if there are any: in a folder, or in rows of a table.
 
         Parameters
         ----------
         test : str or None
             A folder; with a table of labels, another such table.
-        where : mapping of str to str
+        where : mapping of str to sequence of str
             Values of the rows of test images, in `test` or in the same table.
         """
         if self.labels is None:
@@ -130,8 +131,8 @@ class ImageSource:
 
     def _read(self, columns: Sequence[str] | None, ignore: Sequence[str], kind: str) -> Any:
         return sktl.datasets.load_label_table(
-            self.labels or "", folder=self.folder, path_column=self.path_column, columns=columns, ignore=ignore,
-            where=self.where, kind=kind,
+            self.labels or "", folder=self.folder, path_column=self.path_column, suffix=self.suffix, columns=columns,
+            ignore=ignore, where=self.where, kind=kind,
         )  # fmt: skip
 
     def describe(self, found: Any, asks_kind: bool = True) -> str:

@@ -31,7 +31,10 @@ OF_REGRESSOR: dict[str, Any] = {"loss": "squared_error"}
 # Parameters of `sktl.export` that have an option.
 OF_EXPORT = ("precision", "calibration", "max_drop", "verify", "include_references")
 # Options for parameters of `load_label_table`.
-OF_TABLE = {"path_column": "--path-column", "columns": "--column", "ignore": "--ignore-column", "where": "--where"}
+OF_TABLE = {
+    "path_column": "--path-column", "suffix": "--suffix", "columns": "--column", "ignore": "--ignore-column",
+    "where": "--where",
+}  # fmt: skip
 
 
 class OrWord(click.ParamType):
@@ -157,18 +160,19 @@ def with_source(command: _Command) -> _Command:
             raise click.UsageError("Missing argument 'FOLDER'. Pass a folder, or a table by --labels.", context)
         if chosen["groups"] in chosen["columns"]:
             raise click.UsageError("--groups and --column name the same column. Groups are not learned.", context)
-        chosen["where"] = as_conditions(chosen["where"], "--where", context)
+        chosen["where"] = as_conditions(chosen["where"])
         kind = "numbers" if numbers else "classes" if classes else "auto"
         return command(source=ImageSource(folder, labels, kind=kind, **chosen), **rest)
 
     return update_wrapper(run, command)
 
 
-def as_conditions(pairs: tuple[tuple[str, str], ...], option: str, context: click.Context) -> dict[str, str]:
-    """Return columns and their values. A column with two values is a usage error."""
-    if len(dict(pairs)) < len(pairs):
-        raise click.UsageError(f"{option} names a column twice. Rows have one value in each column.", context)
-    return dict(pairs)
+def as_conditions(pairs: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
+    """Return columns and the values of which rows must have one."""
+    conditions: dict[str, list[str]] = {}
+    for column, value in pairs:
+        conditions.setdefault(column, []).append(value)
+    return conditions
 
 
 images = _together(
@@ -177,9 +181,12 @@ images = _together(
         "--labels", type=FILE, metavar="TABLE", help="CSV file with a column of paths and columns of labels or numbers."
     ),
     click.option("--path-column", metavar="NAME", help="Column of paths.  [default: path, file, filename or image]"),
+    click.option("--suffix", default="", metavar="TEXT", help="What all paths lack at their ends, such as .jpg."),
     click.option("--column", "columns", multiple=True, metavar="NAME", help="Column to use; can be repeated."),
     click.option("--ignore-column", "ignore", multiple=True, metavar="NAME", help="Column to ignore; can be repeated."),
-    click.option("--where", multiple=True, type=Condition(), help="Use only these rows, such as split=train."),
+    click.option(
+        "--where", multiple=True, type=Condition(), help="Use only these rows, such as split=train; can be repeated."
+    ),
 )
 kinds = _together(
     click.option("--numbers", is_flag=True, help="The columns hold numbers to predict."),

@@ -6,7 +6,7 @@ Commands import this module when they run, because it imports NumPy, which would
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -23,6 +23,7 @@ from .model_outputs import headings_of, kind_of, number_names
 
 _MOST_COMPARED = 1_000
 _TYPICALITY = "typicality"
+_rounded = "{:.4f}".format  # probabilities for people
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Predictions(ABC):
     values: np.ndarray
     typicality: np.ndarray | None = None
 
-    def _with_typicality(self, rows: Iterable[list[str]]) -> Iterator[list[str]]:
+    def _with_typicality(self, rows: Iterable[list[str]], as_text: Callable[[float], str]) -> Iterator[list[str]]:
         """Return rows with a last column."""
         if self.typicality is None:
             return iter(rows)
-        column = chain([_TYPICALITY], (f"{p:.4f}" for p in self.typicality))
+        column = chain([_TYPICALITY], map(as_text, self.typicality.tolist()))
         return ([*row, cell] for row, cell in zip(rows, column, strict=True))
 
     def _headings(self, own: Sequence[str], names: Sequence[str], word: str) -> list[str]:
@@ -65,14 +66,15 @@ class Predictions(ABC):
 
     def table(self) -> list[list[str]]:
         """Return a heading and rows for people, with all that is wanted."""
-        return [*self._with_typicality(self.summary())]
+        return [*self._with_typicality(self.summary(), _rounded)]
 
     def csv(self) -> Iterator[list[str]]:
         """Return a heading and rows for programs, with all that is wanted.
 
+        Numbers have all digits, because rounded probabilities have ties, and a log loss that depends on the rounding.
         Each row is made when it is asked for, because those of many classes take far more memory than their values.
         """
-        return self._with_typicality(self.rows())
+        return self._with_typicality(self.rows(), repr)
 
     def json(self) -> list[dict[str, Any]]:
         """Return all that is predicted, with all that is wanted."""
@@ -85,9 +87,9 @@ class Predictions(ABC):
     def summary(self) -> list[list[str]]:
         """Return a heading and rows for people."""
 
+    @abstractmethod
     def rows(self) -> Iterator[list[str]]:
         """Return a heading and rows for programs."""
-        return iter(self.summary())
 
     @abstractmethod
     def records(self) -> list[dict[str, Any]]:
@@ -100,13 +102,13 @@ class _Classes(Predictions):
     def summary(self) -> list[list[str]]:
         winners, best = self.values.argmax(axis=1), self.values.max(axis=1, initial=0.0)
         rows = zip(self.images, winners, best, strict=True)
-        return [["image", "prediction", "probability"], *([image, self.names[k], f"{p:.4f}"] for image, k, p in rows)]
+        return [["image", "prediction", "probability"], *([image, self.names[k], _rounded(p)] for image, k, p in rows)]
 
     def rows(self) -> Iterator[list[str]]:
-        heading, *rows = self.summary()
-        yield self._headings(heading, self.names, "class")
-        for row, probabilities in zip(rows, self.values, strict=True):
-            yield [*row, *(f"{p:.4f}" for p in probabilities)]
+        yield self._headings(["image", "prediction", "probability"], self.names, "class")
+        for image, row in zip(self.images, self.values, strict=True):
+            best = int(row.argmax())
+            yield [image, self.names[best], *map(repr, [row[best].item(), *row.tolist()])]
 
     def records(self) -> list[dict[str, Any]]:
         return [
@@ -127,7 +129,7 @@ class _Labels(Predictions):
         rows = [["image", "prediction", "probability"]]
         for image, row in zip(self.images, self.values, strict=True):
             has = np.flatnonzero(row > 0.5)
-            probabilities = ", ".join(f"{p:.4f}" for p in row[has])
+            probabilities = ", ".join(map(_rounded, row[has]))
             rows.append([image, ", ".join(self.names[k] for k in has) or "-", probabilities or "-"])
         return rows
 
@@ -135,7 +137,7 @@ class _Labels(Predictions):
         yield self._headings(["image", "prediction"], self.names, "label")
         for image, row in zip(self.images, self.values, strict=True):
             has = ", ".join(self.names[k] for k in np.flatnonzero(row > 0.5))
-            yield [image, has, *(f"{p:.4f}" for p in row)]
+            yield [image, has, *map(repr, row.tolist())]
 
     def records(self) -> list[dict[str, Any]]:
         return [
@@ -157,9 +159,16 @@ class _Numbers(Predictions):
         return number_names(self.names, self.values.shape[1])
 
     def summary(self) -> list[list[str]]:
+        return [*self._rows("{:.6g}".format)]
+
+    def rows(self) -> Iterator[list[str]]:
+        return self._rows(repr)
+
+    def _rows(self, as_text: Callable[[float], str]) -> Iterator[list[str]]:
         names = ["prediction"] if self.values.shape[1] == 1 else self.headings
-        rows = ([image, *(f"{x:.6g}" for x in row)] for image, row in zip(self.images, self.values, strict=True))
-        return [self._headings(["image"], names, "number"), *rows]
+        yield self._headings(["image"], names, "number")
+        for image, row in zip(self.images, self.values, strict=True):
+            yield [image, *map(as_text, row.tolist())]
 
     def records(self) -> list[dict[str, Any]]:
         return [

@@ -103,24 +103,26 @@ class LabelTable:
             )
 
     def where(self, conditions: Mapping[str, Any]) -> LabelTable:
-        """Return the rows that have some values in some columns.
+        """Return the rows that have a value, or one of several values, in some columns.
 
         Raises
         ------
         InvalidInputError
-            If a column is absent or no row is left.
+            If a column is absent, or no row has one of the values.
         """
         self.check_columns([*conditions])
         table: LabelTable = self
-        for column, value in conditions.items():
+        for column, wanted in conditions.items():
             cells = table.columns[column]
-            positions = [i for i, cell in enumerate(cells) if cell == str(value).strip()]
-            if not positions:
+            values = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else [*wanted]
+            texts = [str(value).strip() for value in values]
+            absent = [shown_value(text) for text in texts if text not in cells]
+            if absent or not texts:
                 raise InvalidInputError(
-                    f"No row of {self.name} has {shown_value(str(value))} in column {shown(column)}. The column has "
-                    f"{listed(sorted(set(cells)))}."
+                    f"No row of {self.name} has {absent[0] if absent else 'a value of []'} in column {shown(column)}. "
+                    f"The column has {listed(sorted(set(cells)))}."
                 )
-            table = table.take(positions)
+            table = table.take([i for i, cell in enumerate(cells) if cell in texts])
         return table
 
     def path_column(self, name: str | None) -> str:
@@ -247,15 +249,15 @@ def chosen_columns(
     return [*columns]
 
 
-def located(table: LabelTable, column: str, folder: str) -> list[str]:
-    """Return the paths of images that are relative to a folder, and URLs as they are.
+def located(table: LabelTable, column: str, folder: str, suffix: str = "") -> list[str]:
+    """Return the paths of images that are relative to a folder, and URLs as they are, with a suffix that cells lack.
 
     Raises
     ------
     InvalidInputError
         If files do not exist.
     """
-    cells = table.columns[column]
+    cells = [f"{cell}{suffix}" for cell in table.columns[column]]
     paths = [cell if is_url(cell) else os.path.join(folder, user_path(cell)) for cell in cells]
     absent = [i for i, path in enumerate(paths) if not is_url(path) and not os.path.isfile(path)]
     if absent:
@@ -279,6 +281,8 @@ def _file_meant(cell: str, path: str) -> str:
     meant = file_meant(path)
     if meant is None:
         return ""
+    if suffix := meant[len(path) :] if meant.startswith(path) else "":
+        return f" There is a file {shown(meant)}. If all paths lack {suffix!r}, pass suffix={suffix!r}."
     written = user_path(cell)  # the end of the path
     return f" There is a file {shown(meant)}. {resemblances([written], [meant[len(path) - len(written) :]])}".rstrip()
 

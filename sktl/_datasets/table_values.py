@@ -121,8 +121,8 @@ def _kind_of_column(table: LabelTable, column: str) -> str:
         raise InvalidInputError(f"{where} has {n_different} different whole numbers. {decide}.")
     if n_different > max(MOST_WHOLE, len(table) / 2):
         raise InvalidInputError(
-            f"{where} has {n_different} different values for {len(table)} images, too many for classes. Name the "
-            f"column of labels as `columns`. {decide}."
+            f"{where} has {n_different} different values for {len(table)} images, too many for classes. "
+            f"{_if_joined(cells)}Name the column of labels as `columns`. {decide}."
         )
     return "classes"
 
@@ -150,11 +150,9 @@ def _numbers(table: LabelTable, columns: Sequence[str], splits: Sequence[SplitCo
 
 def _labels(table: LabelTable, columns: Sequence[str], splits: Sequence[SplitColumn]) -> Values:
     if len(columns) < 2:
-        separator = separator_in(table.columns[columns[0]])
-        split = f"If a cell holds several labels, {_dummies(separator)}. " if separator else ""
         raise InvalidParameterError(
-            f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. {split}"
-            'Add columns, or pass kind="classes".'
+            f"Several labels need several columns of 0 and 1, but {table.name} has one, {shown(columns[0])}. "
+            f'{_if_joined(table.columns[columns[0]])}Add columns, or pass kind="classes".'
         )
     target = np.empty((len(table), len(columns)), dtype=np.int64)
     for k, column in enumerate(columns):
@@ -193,16 +191,21 @@ def _classes(table: LabelTable, column: str) -> Values:
 
 
 def _warn_of_joined(table: LabelTable, column: str) -> None:
-    """Warn if a class consists of the names of others, such as "cat;dog"."""
+    """Warn if a class seems to consist of several labels, such as "cat;dog"."""
     if joined := find_joined(table.columns[column]):
-        name, separator = joined
         numbers = have_decimal_commas(table.columns[column])
         warn(
-            f"Column {shown(column)} of {table.name} has the class {shown(name)}, and its parts are classes, too. If "
-            f"images have several labels, {_dummies(separator)}."
+            f"Column {shown(column)} of {table.name} has the class {shown(joined.name)}, and {joined.evidence}. If "
+            f"images have several labels, {_dummies(joined.separator)}."
             f"{' If these are numbers, write them with a decimal point.' if numbers else ''}",
             ImageFolderWarning,
         )
+
+
+def _if_joined(cells: Sequence[str]) -> str:
+    """Return advice for cells with several labels, with a space at its end, if cells may have several."""
+    separator = separator_in(cells)
+    return f"If a cell holds several labels, {_dummies(separator)}. " if separator else ""
 
 
 def _dummies(separator: str) -> str:

@@ -40,7 +40,7 @@ from sktl._utils.sklearn_compat import (
     validate_parameter_constraints,
     visual_block,
 )
-from sktl._words import shortened
+from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .fitted_features import PretrainedFeatures, TunedFeatures
@@ -107,6 +107,33 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         """
         params: dict[str, Any] = super().get_params(deep=False)
         return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the estimator.
+
+        Parameters
+        ----------
+        **params : dict
+            Values of the parameters by name.
+
+        Returns
+        -------
+        self : PretrainedImageBase
+            The estimator.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a name such as `optimizer__momentum` means a parameter of a parameter; `net_params` takes such names.
+        ValueError
+            If a parameter does not exist.
+        """
+        own = self.get_params()
+        for name, value in params.items():
+            outer, nested, _ = name.partition("__")
+            if nested and outer in own:
+                raise InvalidParameterError(_not_nested(name, value, type(self).__name__, "net_params" in own))
+        return super().set_params(**params)
 
     def __sklearn_clone__(self) -> Self:
         """Return an unfitted copy. scikit-learn would take values that have a method `get_params` for estimators."""
@@ -365,3 +392,15 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         tags.transformer_tags.preserves_dtype = ["float32"]  # the dtype of features, for any dtype of images
         # Not `string`: scikit-learn would conclude that rows of numbers may contain any object.
         return tags
+
+
+def _not_nested(name: str, value: Any, estimator: str, has_net: bool) -> str:
+    """Return why an estimator has no parameter with a nested name, and what to do."""
+    wrong = f"{name!r} is not a parameter of {estimator}, none of whose parameters is an estimator."
+    inner = name.removeprefix("net_params__")
+    if not has_net or not inner.startswith(("optimizer__", "callbacks__")):
+        return f"{wrong} Set {name.partition('__')[0]!r}."
+    return (
+        f"{wrong} Set net_params={{{inner!r}: {shown_value(value)}}}. In a search, list such dicts as candidates for "
+        "'net_params'."
+    )

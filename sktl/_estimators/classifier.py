@@ -538,7 +538,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
             masked or null value) raises an error that names its position.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples. None weights all samples equally. Images of weight 0 must be readable,
-            but training ignores them.
+            but training ignores them. A class of such images alone stays in `classes_`, with a warning.
         groups : array-like of shape (n_samples,), default=None
             Group of each image, such as the patient. Within `fit`, neither the cross-validation that chooses
             `weight_decay` and `feature_stages` nor early stopping splits a group between training and validation. If

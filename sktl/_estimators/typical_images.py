@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktl._backbones.taps import StageLayout
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.samples import Sample
 from sktl._typicality.typicality import Typicality
@@ -76,9 +75,9 @@ class TypicalityEstimator(PretrainedImageBase):
     @isolated()
     def _compare_with_training(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the typicality of images, and which of them are references, or copies of them."""
-        features, layout = self._compared(self._comparable(X), self._fitted_extractor())
+        directions = self._directions_of(self._comparable(X), self._fitted_extractor())
         assert self._typicality is not None
-        return self._typicality(features, layout), self._typicality.are_references(features, layout)
+        return self._typicality(directions), self._typicality.are_references(directions)
 
     def _comparable(self, X: Any) -> Sequence[Sample]:
         """Return the samples of an `X`, if they can be compared with training images."""
@@ -90,16 +89,16 @@ class TypicalityEstimator(PretrainedImageBase):
     def _typicality_of(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
         """Return the typicality of samples, with features computed by an extractor."""
         assert self._typicality is not None
-        return self._typicality(*self._compared(samples, extractor))
+        return self._typicality(self._directions_of(samples, extractor))
 
-    def _compared(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> tuple[np.ndarray, StageLayout]:
-        """Return the features of samples that are compared with those of training images, and their layout."""
+    def _directions_of(self, samples: Sequence[Sample], extractor: FeatureExtractor) -> np.ndarray:
+        """Return what is compared of the features of samples, which are not all in memory at once."""
         assert self._typicality is not None
-        extractor = replace(extractor, feature_stages=self._typicality.n_stages)
-        features, layout = extractor(samples), extractor.layout_of(samples)
-        if not self._typicality.fits(layout):
+        n_stages, kept = self._typicality.n_stages, self._typicality.reduction
+        directions = replace(extractor, feature_stages=n_stages, kept=kept)(samples)
+        if not self._typicality.fits(extractor.layout_of(samples)):
             raise other_blocks(self.backbone_)
-        return features, layout
+        return directions
 
     def _why_not_typical(self) -> str:
         """Return why the typicality of images is unavailable, and what to do."""

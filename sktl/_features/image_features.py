@@ -150,8 +150,8 @@ def _check_alike(path: str, files: Sequence[FeatureFile], are_complete: bool) ->
         if different := [_COMMON[name] for name in names if not _is_equal(name, file.header, files[0].header)]:
             kind = "files of different features" if are_complete else "parts of different runs"
             raise InvalidInputError(
-                f"{shown(path)} has {kind}: {shown(file.path.name)} has another {different[0]} than "
-                f"{shown(files[0].path.name)}. Write the features again."
+                f"{shown(path)} has {kind}: {shown(file.path.name)} and {shown(files[0].path.name)} differ in the "
+                f"{different[0]}. Write the features again."
             )
 
 

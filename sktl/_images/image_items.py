@@ -54,7 +54,7 @@ def why_no_image(item: Any) -> str:
 
 
 def _remedy(item: Any) -> str:
-    if _is_missing(item):
+    if is_missing(item):
         return " but a missing value: leave it out, with its label"
     if is_sparse(item):
         return ": pass x.toarray()"
@@ -68,7 +68,7 @@ def _remedy(item: Any) -> str:
         return f": {FILE_REMEDY}"
     if isinstance(item, Mapping) and item:
         # Datasets of Hugging Face have bytes or a path, and None for the other.
-        key = next((key for key, value in item.items() if not _is_missing(value)), next(iter(item)))
+        key = next((key for key, value in item.items() if not is_missing(value)), next(iter(item)))
         return f": pass the image in it, such as x[{shown_value(key)}]"
     if isinstance(item, list | tuple) and _are_numbers(item):
         return ": pass np.array(x, dtype=np.uint8), or np.array(x, dtype=float) for values in [0, 1]"
@@ -77,7 +77,7 @@ def _remedy(item: Any) -> str:
     return ""
 
 
-def _is_missing(item: Any) -> bool:
+def is_missing(item: Any) -> bool:
     """Return True for None, NaN, NaT and pandas.NA, without importing pandas."""
     if item is None or type(item).__name__ in ("NAType", "NaTType"):
         return True

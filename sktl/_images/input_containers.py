@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .foreign_types import is_dicom, is_instance, is_sparse, is_tensor
-from .image_items import BYTES, CHANNELS, FILE_REMEDY, is_array, kind_of, path_of, to_array
+from .image_items import BYTES, CHANNELS, FILE_REMEDY, is_array, is_missing, kind_of, path_of, to_array
 from .lazy_images import LazyImages, as_sequence
 from .problems import ImageProblem
 
@@ -126,7 +126,8 @@ def _instead(X: Any) -> str:
             "unbatch() if its items are single images."
         )
     if isinstance(names := getattr(X, "column_names", None), Sequence) and names:
-        return f" Pass one column, such as X[{shown_value(names[0])}], or X and y of sktl.datasets.from_dataset(X)."
+        column = shown_value(_column_of_images(names, _first_row(X, names)))
+        return f" Pass one column, such as X[{column}], or X and y of sktl.datasets.from_dataset(X)."
     if isinstance(X, Mapping):
         return " Pass a list of its images, such as list(X.values())."
     if isinstance(X, set | frozenset):
@@ -195,13 +196,34 @@ def _single_column(X: np.ndarray, columns: Sequence[Any]) -> list[Any]:
     if X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]
     if X.ndim != 1:
-        column = f" Pass one column, such as X[{shown_value(columns[0])}]." if columns else ""
+        named = columns and _column_of_images(columns, X[0] if X.ndim == 2 and len(X) else [])
+        column = f" Pass one column, such as X[{shown_value(named)}]." if columns else ""
         raise InvalidInputError(
             f"X is an array of {X.dtype} and shape {X.shape}; paths and objects must have shape (n,) or (n, 1).{column}"
         )
     if len(X) == 0:
         raise InvalidInputError(EMPTY)
     return list(X)
+
+
+def _column_of_images(columns: Sequence[Any], row: Sequence[Any]) -> Any:
+    """Return the column that most probably has images: paths with a suffix, then other text, then anything else."""
+
+    def doubt(item: Any) -> int:
+        if isinstance(item, str | os.PathLike):
+            return 0 if os.path.splitext(item)[1] else 1
+        return 2 if is_missing(item) or isinstance(item, Number | np.bool_) else 0
+
+    doubts = [doubt(item) for item in row]
+    return columns[doubts.index(min(doubts))] if doubts else columns[0]
+
+
+def _first_row(X: Any, names: Sequence[Any]) -> list[Any]:
+    """Return the items in the first row of a table of Hugging Face; none if it cannot be read."""
+    try:
+        return [X[0][name] for name in names]
+    except Exception:  # decoders of images may raise anything
+        return []
 
 
 def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
@@ -229,5 +251,5 @@ def _images_of(X: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray
     elif X.ndim == 3 and X.shape[2] in CHANNELS and min(X.shape[:2]) > 4:
         raise InvalidInputError(f"X has shape {X.shape}, like a single image. Pass it in a list: [x].")
     if X.ndim not in (3, 4) or 0 in X.shape[1:]:
-        raise InvalidInputError(f"X has shape {X.shape}; it must be {LEGAL_FORMS}.")
+        raise InvalidInputError(f"X has shape {X.shape} and holds numbers ({X.dtype}); it must be {LEGAL_FORMS}.")
     return X

@@ -197,6 +197,8 @@ def check_classes(
     class_weights = _class_weights(class_weight, classes, codes, weights)
     weights = weights * class_weights[codes]
     _check_weighted(classes, codes, weights, class_weight)
+    if rows is None:
+        _warn_of_unweighted(classes, np.bincount(codes, weights))
     return ClassTargets(classes, codes.astype(np.int64), weights, numbers, class_weights)
 
 
@@ -253,12 +255,21 @@ def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
 
 
 def _warn_of_joined(classes: np.ndarray) -> None:
-    """Warn if a class consists of the names of others, such as "cat;dog"."""
+    """Warn if a class seems to consist of several labels, such as "cat;dog"."""
     if joined := find_joined([label for label in classes.tolist() if isinstance(label, str)]):
-        name, separator = joined
         warn(
-            f"y has the class {shown_value(name)}, and its parts are classes, too. If images have several labels, pass "
-            f"pandas.Series(y).str.get_dummies({separator!r}) as y.",
+            f"y has the class {shown_value(joined.name)}, and {joined.evidence}. If images have several labels, pass "
+            f"pandas.Series(y).str.get_dummies({joined.separator!r}) as y.",
+            InputWarning,
+        )
+
+
+def _warn_of_unweighted(classes: np.ndarray, totals: np.ndarray) -> None:
+    """Warn of classes with a total weight of 0. They stay classes, as in scikit-learn."""
+    if (totals == 0).any():
+        warn(
+            f"All images of {first_shown(classes[totals == 0].tolist())} in y have weight zero. Training ignores these "
+            "images, but each of their labels is a class. If it is not one, leave the images out.",
             InputWarning,
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 SEPARATOR = ", "
 # What may separate several labels in one text. Longer ones first: others would leave white space in names.
@@ -10,12 +13,34 @@ SEPARATORS = ("; ", ", ", ";", "|", ",", "/", " ")
 # What names of one thing have, too, which may consist of other names by chance, such as "red panda" and "N/A".
 _IN_NAMES = ("/", " ")
 _FEWEST_IN_NAMES = 3
+# More names than this for each part are joined, even if no part is a name. Parts of numbers such as 0,5 and of dates
+# also recur, so commas without a space and slashes are left out.
+_NAMES_FOR_EACH_PART = {"; ": 1, ", ": 1, ";": 1, "|": 1, " ": 2}
+# The beginning of a list as text, such as "['cat', 'dog']", whose parts would have quotes and brackets.
+_LISTS = ("[", "(", "{")
 
 
-def find_joined(names: Collection[str]) -> tuple[str, str] | None:
-    """Return a name that consists of other names, such as "cat;dog", and its separator; None if there is none.
+class Joined(NamedTuple):
+    """A name that consists of several labels.
 
-    Names with spaces or slashes count only if several of them, and at least half, consist of other names.
+    Attributes
+    ----------
+    name : str
+    separator : str
+    evidence : str
+        What else has its parts, as the end of a sentence.
+    """
+
+    name: str
+    separator: str
+    evidence: str
+
+
+def find_joined(names: Collection[str]) -> Joined | None:
+    """Return a name that consists of several labels, such as "cat;dog", and its separator; None if there is none.
+
+    Names with spaces or slashes count only if several of them, and at least half, consist of other names, or if there
+    are far more of them than words.
     """
     known = {*names}
     for separator in SEPARATORS:
@@ -23,14 +48,30 @@ def find_joined(names: Collection[str]) -> tuple[str, str] | None:
         joined = [name for name, found in parts.items() if known.issuperset(found) and len({*found}) == len(found)]
         fewest = max(_FEWEST_IN_NAMES, len(parts) / 2) if separator in _IN_NAMES else 1
         if len(joined) >= fewest:
-            return min(joined), separator
+            return Joined(min(joined), separator, "its parts are classes, too")
+        if combined := _combined(parts, _NAMES_FOR_EACH_PART.get(separator)):
+            return Joined(min(combined), separator, "its parts are in other classes, too")
     return None
+
+
+def _combined(parts: Mapping[str, Sequence[str]], names_for_each: int | None) -> list[str]:
+    """Return names that combine parts of other names, if there are more names than parts; otherwise, none.
+
+    Some part must be in different places: names such as "red car", "blue car" and "red bus" have attributes instead.
+    """
+    counts = Counter(chain.from_iterable(map(set, parts.values())))
+    places = {(part, place) for found in parts.values() for place, part in enumerate(found)}
+    if names_for_each is None or len(parts) <= names_for_each * len(counts) or len(places) == len(counts):
+        return []
+    recurring = [name for name, found in parts.items() if min(counts[part] for part in found) > 1]
+    return [name for name in recurring if not name.startswith(_LISTS)]
 
 
 def separator_in(names: Collection[str]) -> str | None:
     """Return what separates labels in some names, or None. Names of one thing may have spaces and slashes."""
     if joined := find_joined(names):
-        return joined[1]
+        return joined.separator
+    names = [name for name in names if not name.startswith(_LISTS)]
     return next((one for one in SEPARATORS if one not in _IN_NAMES and any(one in name for name in names)), None)
 
 

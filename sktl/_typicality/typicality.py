@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -119,41 +119,44 @@ class Typicality:
         found = _parts(np.empty((0, layout.length(layout.n_stages))), layout)
         return all(a.shape[1] == b.shape[1] for a, b in zip(found, self.compared, strict=False))
 
-    def __call__(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
+    @property
+    def reduction(self) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from features of `n_stages` stages to the directions that are compared, a tenth of their size."""
+        return partial(_reduced, self.directions.shape[1], self.textures.shape[1])
+
+    def __call__(self, directions: np.ndarray) -> np.ndarray:
         """Return the p-values of images, float64 of shape (n_images,) in (0, 1].
 
         Parameters
         ----------
-        features : float32 array of shape (n_images, n_features)
-            Features of `n_stages` stages, or of more.
-        layout : StageLayout
-            Layout of the features.
+        directions : int8 array of shape (n_images, n_compared)
+            What `reduction` makes of the features of the images.
         """
         combination, calibrations = self.calibrations
-        p_values = np.empty(len(features))
-        for rows, directions in self._blocks(features, layout):
-            products = [cosines(*pair) for pair in zip(directions, self.compared, strict=True)]
+        p_values = np.empty(len(directions))
+        for rows, parts in self._blocks(directions):
+            products = [cosines(*pair) for pair in zip(parts, self.compared, strict=True)]
             p_values[rows] = self._p_values(products, combination, calibrations)
         return p_values
 
-    def are_references(self, features: np.ndarray, layout: StageLayout) -> np.ndarray:
+    def are_references(self, directions: np.ndarray) -> np.ndarray:
         """Return which images have the features of a reference, apart from rounding errors; bool of shape (n_images,).
 
-        The arguments are as for p-values.
+        The argument is as for p-values.
         """
-        found = np.empty(len(features), dtype=bool)
-        for rows, directions in self._blocks(features, layout):
-            nearest = cosines(directions[0], self.directions).argmax(axis=1)
-            pairs = zip(directions, self.compared, strict=True)
+        found = np.empty(len(directions), dtype=bool)
+        for rows, parts in self._blocks(directions):
+            nearest = cosines(parts[0], self.directions).argmax(axis=1)
+            pairs = zip(parts, self.compared, strict=True)
             found[rows] = np.all([_are_rounded(some, references[nearest]) for some, references in pairs], axis=0)
         return found
 
-    def _blocks(self, features: np.ndarray, layout: StageLayout) -> Iterator[tuple[slice, list[np.ndarray]]]:
-        """Yield the rows of some images at a time, and the directions with which these images are compared."""
-        for start in range(0, len(features), _BLOCK):
+    def _blocks(self, directions: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
+        """Yield the rows of some images at a time, and the directions of their features and of their textures."""
+        for start in range(0, len(directions), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            parts = _parts(np.asarray(features[rows]), layout)[: len(self.compared)]
-            yield rows, [directions_of(part) for part in parts]
+            parts = np.split(directions[rows], [self.directions.shape[1]], axis=1)
+            yield rows, parts[: len(self.compared)]
 
     def _p_values(
         self, products: list[np.ndarray], combination: Combination, calibrations: list[Calibration]
@@ -191,6 +194,16 @@ class Typicality:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.arrays()
+
+
+def _reduced(n_own: int, n_textures: int, features: np.ndarray) -> np.ndarray:
+    """Return the directions of the first columns and of the last ones, side by side, int8 of as many rows."""
+    reduced = []
+    for start in range(0, max(1, len(features)), _BLOCK):
+        block = np.asarray(features[start : start + _BLOCK])  # features in a file are read here
+        parts = block[:, :n_own], block[:, block.shape[1] - n_textures :]
+        reduced.append(np.concatenate([*map(directions_of, parts)], axis=1))
+    return np.concatenate(reduced)
 
 
 def _are_rounded(directions: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -375,6 +375,10 @@ def test_classes_too_small_for_an_estimate_are_said(photos, tmp_path):
         (folder / "sky" / f"{i}.jpg").unlink()
     out, _ = run("fit", folder, "-o", tmp_path / "n", "-q", *QUICK)
     assert out.splitlines()[1] == "The accuracy is unknown, because the class sky has only one image. Add images of it."
+    (folder / "sea").mkdir()
+    (folder / "lemon" / "0.jpg").replace(folder / "sea" / "0.jpg")
+    out, _ = run("fit", folder, "-o", tmp_path / "l", "-q", *QUICK)
+    assert out.splitlines()[1].endswith("because 2 classes, such as sea, have only one image each. Add images of them.")
 
 
 # -------------------------------------------------------------------------------------------------------------- predict
@@ -390,8 +394,8 @@ def test_predictions_are_a_table_csv_or_json(photos, model):
     out, _ = run("predict", model, *paths, "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["image"], row["prediction"]) for row in rows] == [(paths[0], "lemon"), (paths[1], "sky")]
-    np.testing.assert_allclose([float(row["probability"]) for row in rows], expected.max(axis=1), atol=1e-4)
-    np.testing.assert_allclose([[float(row[name]) for name in ("lemon", "sky")] for row in rows], expected, atol=1e-4)
+    np.testing.assert_array_equal([float(row["probability"]) for row in rows], expected.max(axis=1))
+    np.testing.assert_array_equal([[float(row[name]) for name in ("lemon", "sky")] for row in rows], expected)
     records = json.loads(run("predict", model, *paths, "--json")[0])
     assert [record["prediction"] for record in records] == ["lemon", "sky"]
     np.testing.assert_array_equal([[*record["probabilities"].values()] for record in records], expected)
@@ -427,7 +431,7 @@ def test_typicality_is_a_last_column_or_key(photos, model):
     expected = load(model).typicality(paths)
     rows = list(csv.reader(io.StringIO(run("predict", model, *paths, "--csv", "--typicality")[0])))
     assert rows[0] == ["image", "prediction", "probability", "lemon", "sky", "typicality"]
-    np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], expected, atol=1e-4)
+    np.testing.assert_array_equal([float(row[-1]) for row in rows[1:]], expected)
     records = json.loads(run("predict", model, *paths, "--json", "--typicality")[0])
     np.testing.assert_array_equal([record["typicality"] for record in records], expected)
     out, err = run("predict", model, *paths, "--typicality")
@@ -676,6 +680,8 @@ def test_names_on_standard_input_stand_for_images_and_folders_among_them_do_not(
     assert said == "All 4 images can be used.\n"
     listed, said = run("check", "-", status=1, input="\n".join([str(photos), *paths]))
     assert "5 images on standard input." in said
+    _, said = run("check", "-", input="\n".join([*paths, paths[1], paths[1]]))
+    assert "6 images on standard input, 4 of them different." in said
     assert listed.startswith(f"{photos}: is a directory")
     assert run("check", "-", status=1, input="\n")[1].startswith("Error: Standard input has no names of images.")
 

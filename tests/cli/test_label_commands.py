@@ -172,7 +172,7 @@ def test_paths_are_relative_to_a_folder_that_is_passed(tables, tmp_path):
         (["photos", "--column", "a"], "Options of tables need a table. Pass it by --labels."),
         (["--labels", "t.csv", "--numbers", "--classes"], "Pass either --numbers or --classes."),
         (["--labels", "t.csv", "--where", "split"], "pass COLUMN=VALUE."),
-        (["--labels", "t.csv", "--where", "a=1", "--where", "a=2"], "--where names a column twice."),
+        (["photos", "--suffix", ".png"], "Options of tables need a table. Pass it by --labels."),
     ],
 )
 def test_wrong_uses_of_the_options_of_tables(options, message):
@@ -251,6 +251,16 @@ def test_what_cannot_be_estimated_is_said(tables, tmp_path):
     assert err.startswith("Warning: No image has the label 'a'.")
 
 
+def test_a_table_of_a_competition_has_identifiers_and_folds(tables, tmp_path):
+    rows = [["id_code", "fold", "grade"], *([f"{i}", i % 3, "ab"[i % 2]] for i in range(12))]
+    options = ["--labels", write(tmp_path / "t.csv", rows), tables / "images", "--path-column", "id_code"]
+    _, err = run("fit", *options, "-o", tmp_path / "m", "--ignore-column", "fold", status=1)
+    assert "If all paths lack '.png', pass --suffix .png." in err
+    folds = ["--where", "fold=1", "--where", "fold=2"]
+    _, err = run("fit", *options, "-o", tmp_path / "m", "--suffix", ".png", *folds, *QUICK)
+    assert err.startswith("Read 8 images of 2 classes (a, b) from ")
+
+
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("always::sktl.exceptions.ImageFolderWarning")
 def test_joined_labels_are_said_once(tables, tmp_path):
@@ -279,7 +289,7 @@ def test_labels_are_a_table_csv_or_json(tables, labels_model):
     rows = list(csv.DictReader(io.StringIO(run("predict", labels_model, *paths, "--csv", "-q")[0])))
     assert [*rows[0]] == ["image", "prediction", *COLUMNS]
     assert [row["prediction"] for row in rows] == [", ".join(names) for names in has]
-    np.testing.assert_allclose([[float(row[name]) for name in COLUMNS] for row in rows], expected, atol=1e-4)
+    np.testing.assert_array_equal([[float(row[name]) for name in COLUMNS] for row in rows], expected)
     records = json.loads(run("predict", labels_model, *paths, "--json", "-q")[0])
     assert [record["prediction"] for record in records] == has
     assert [record["image"] for record in records] == paths
@@ -292,7 +302,7 @@ def test_an_image_without_labels_has_an_empty_prediction(tables, labels_model, m
     monkeypatch.setattr(sktl, "load", lambda path, device: clf)
     image = tables / "images" / "0.png"
     assert run("predict", labels_model, image, "-q")[0].splitlines()[1].split() == [str(image), "-", "-"]
-    assert run("predict", labels_model, image, "-q", "--csv")[0].splitlines()[1] == f"{image},,0.5000,0.5000,0.5000"
+    assert run("predict", labels_model, image, "-q", "--csv")[0].splitlines()[1] == f"{image},,0.5,0.5,0.5"
     assert json.loads(run("predict", labels_model, image, "-q", "--json")[0])[0]["prediction"] == []
 
 
@@ -303,7 +313,7 @@ def test_numbers_are_a_table_csv_or_json(tables, numbers_model, light_model):
         expected = load(model).predict(paths).reshape(3, -1)
         assert run("predict", model, *paths, "-q")[0].splitlines()[0].split() == ["image", *names]
         rows = list(csv.DictReader(io.StringIO(run("predict", model, *paths, "--csv", "-q")[0])))
-        np.testing.assert_allclose([[float(row[name]) for name in names] for row in rows], expected, rtol=1e-5)
+        np.testing.assert_array_equal([[float(row[name]) for name in names] for row in rows], expected)
         records = json.loads(run("predict", model, *paths, "--json", "-q")[0])
         if model is light_model:
             assert [record["prediction"] for record in records] == expected[:, 0].tolist()

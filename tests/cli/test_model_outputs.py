@@ -44,6 +44,21 @@ def test_rows_for_programs_are_made_one_at_a_time(kind):
     assert most < 50 * 1_000 * 20  # bytes; a string takes 55
 
 
+FRACTIONS = st.floats(0, 1)
+
+
+@settings(max_examples=50)
+@given(st.sampled_from([*ESTIMATORS]), st.tuples(FRACTIONS, FRACTIONS), FRACTIONS)
+def test_rows_for_programs_contain_the_digits_of_the_records(kind, row, p):
+    estimator = SimpleNamespace(**vars(ESTIMATORS[kind]), typicality=lambda X: np.array([p]))
+    estimator.predict = estimator.predict_proba = lambda X: np.array([row])
+    found, _ = predict_images(estimator, ["a.png"], typicality=True)
+    _, cells = found.csv()
+    assert tuple(map(float, cells[-3:])) == (*row, p)
+    if kind == "classes":
+        assert float(cells[2]) == max(row)
+
+
 OUTPUTS = ["image", "prediction", "probability", "typicality", "label_prediction", "number_image", "class_image", "cat"]
 OWN = {"classes": ["image", "prediction", "probability"], "labels": ["image", "prediction"], "numbers": ["image"]}
 WORDS = {"classes": "class", "labels": "label", "numbers": "number"}

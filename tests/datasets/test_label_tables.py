@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sktl._datasets.label_tables import LabelTable
 from sktl.datasets import load_image_folder, load_label_table
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
@@ -279,6 +281,9 @@ def test_tables_that_are_not_there(folder, tmp_path):
         ({"kind": "labels", "columns": ["a"]}, InvalidParameterError, "Several labels need several columns"),
         ({"kind": "words"}, InvalidParameterError, "kind='words' must be one of"),
         ({"where": ["a"]}, InvalidParameterError, "where is a list"),
+        ({"where": {"a": ["1", "2"]}}, InvalidInputError, "No row of .* has '2' in column 'a'"),
+        ({"where": {"a": []}}, InvalidInputError, r"No row of .* has a value of \[\] in column 'a'"),
+        ({"suffix": None}, InvalidParameterError, "suffix=None must be text"),
         ({"where": {"a": object()}}, InvalidInputError, "No row of .* has '<object object>' in column 'a'"),
         ({"columns": 5}, InvalidParameterError, "columns=5 must be a list of names of columns"),
         ({"columns": [5]}, InvalidParameterError, r"columns=\[5\] must be a list of names of columns"),
@@ -444,10 +449,19 @@ def test_names_of_one_thing_are_not_to_be_split(folder, cells):
     assert "get_dummies" not in str(raised.value)
 
 
+@pytest.mark.parametrize("separator", ["|", " "])
+def test_many_joined_labels_are_told_with_the_remedy(folder, separator):
+    cells = [separator.join(some) for n in (2, 3) for some in combinations("abcdef", n)]
+    path = write(folder, [["file", "tags"], *([str(folder / "0.png"), cell] for cell in cells)])
+    with pytest.raises(InvalidInputError, match=rf"has 35 different .* labels, pass .*get_dummies\('\{separator}'\)"):
+        load_label_table(path)
+
+
 def test_an_empty_cell_among_joined_labels_may_be_an_image_without_labels(folder):
     advice = "give each label a column of 0 and 1"
-    for cells, has in ((["cat", "dog", "cat;dog", ""], True), (["cat", "dog", "cat dog bird", ""], False)):
-        with pytest.raises(InvalidInputError, match=r"row 5 .* is empty\. Fill it in") as raised:
+    joined, combined, single = ["cat", "dog", "cat;dog"], ["a|b", "a|c", "b|c", "a|b|c"], ["cat", "dog", "cat dog bird"]
+    for cells, has in ((["", *joined], True), (["", *combined], True), (["", *single], False)):
+        with pytest.raises(InvalidInputError, match=r"row 2 .* is empty\. Fill it in") as raised:
             load_label_table(write(folder, with_paths(["tags"], cells), delimiter="\t"))
         assert (advice in str(raised.value)) == has
 
@@ -480,12 +494,32 @@ def test_classes_whose_names_are_not_joined_cause_no_warning(folder, cells):
         load_label_table(write(folder, with_paths(["class"], cells)), kind="classes")
 
 
-@pytest.mark.parametrize(("cell", "meant"), [("0", "0.png"), ("a\\0.png", "a/0.png")])
-def test_the_file_that_a_path_probably_means_is_named(tmp_path, cell, meant):
-    (tmp_path / meant).parent.mkdir(exist_ok=True)
-    (tmp_path / meant).touch()
-    with pytest.raises(InvalidInputError, match=rf"is not a file .* There is a file '.*{meant}'\. Correct"):
-        load_label_table(write(tmp_path, [["file", "a"], [cell, "x"]]))
+def test_the_file_that_a_path_with_other_separators_means_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/0.png").touch()
+    with pytest.raises(InvalidInputError, match=r"is not a file .* There is a file '.*a/0.png'\. Correct"):
+        load_label_table(write(tmp_path, [["file", "a"], ["a\\0.png", "x"]]))
+
+
+def test_a_suffix_that_all_paths_lack_is_named_and_can_be_passed(folder):
+    table = write(folder, [["file", "a"], ["0", "x"], ["1", "y"]])
+    with pytest.raises(
+        InvalidInputError, match=r"is a file '.*0\.png'\. If all paths lack '\.png', pass suffix"
+    ) as caught:
+        load_label_table(table)
+    remedy = re.search(r"pass suffix=('.*?')\.", str(caught.value))[1]
+    found = load_label_table(table, suffix=eval(remedy))
+    assert found.data.tolist() == [str(folder / "0.png"), str(folder / "1.png")]
+    with pytest.raises(InvalidInputError, match=r"'0\.png\.png' in row 2 .* is not a file"):
+        load_label_table(table, suffix=".png.png")
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.sets(st.integers(0, 5), min_size=1))
+def test_rows_with_one_of_several_values_are_those_with_each(folds, wanted):
+    table = LabelTable("t", {"fold": [*map(str, folds)]}, [*range(len(folds))])
+    wanted &= {*folds}
+    if wanted:
+        assert table.where({"fold": wanted}).rows == [i for i, fold in enumerate(folds) if fold in wanted]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere take such names for one")

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import random
+import re
 import threading
 import warnings
 from collections import Counter
@@ -27,6 +28,7 @@ from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import validate_data
 from torchvision.transforms import v2
 
@@ -566,6 +568,8 @@ BAD_PARAMETERS = [
     ({"net_params": {"typo": 1}}, r"net_params\['typo'\]"),
     ({"trainable_stages": 3}, "trainable_stages=3 is not possible.*no trainable parameters"),
     ({"trainable_stages": "some"}, "'trainable_stages'"),
+    ({"trainable_stages": True}, 'trainable_stages=True is ambiguous.*"all"'),
+    ({"trainable_stages": np.True_}, "trainable_stages=True is ambiguous"),
     ({"freeze_epochs": -1}, "'freeze_epochs'"),
     ({"backbone_lr_ratio": 0}, "'backbone_lr_ratio'"),
     ({"layer_decay": 1.1}, "'layer_decay'"),
@@ -597,6 +601,24 @@ BAD_PARAMETERS = [
 def test_bad_parameters_are_refused_by_name(params, message):
     with pytest.raises(InvalidParameterError, match=message):
         small(**params).fit(GOOD, list("ababab"))
+
+
+@pytest.mark.parametrize("name", ["optimizer__momentum", "net_params__optimizer__momentum"])
+def test_an_option_of_the_optimizer_is_no_parameter_but_net_params_takes_it(name):
+    search = GridSearchCV(small(), {name: [0.5]}, cv=2)
+    with pytest.raises(InvalidParameterError, match=f"^'{name}' is not a parameter of") as caught:
+        search.fit(GOOD, list("ababab"))
+    value = re.search(r"Set net_params=({.*?})\.", str(caught.value))[1]
+    search.set_params(param_grid={"net_params": [eval(value)]}).fit(GOOD, list("ababab"))
+    assert search.best_params_ == {"net_params": {"optimizer__momentum": 0.5}}
+
+
+def test_other_nested_names_are_no_parameters():
+    with pytest.raises(InvalidParameterError, match=r"'backbone__x' is not a parameter of .*Set 'backbone'\.$"):
+        PretrainedImageEncoder().set_params(backbone__x=1)
+    with pytest.raises(ValueError, match="Invalid parameter 'typo'"):
+        small().set_params(typo__x=1)
+    assert small().set_params(lr=0.5).lr == 0.5
 
 
 def test_unknown_networks_and_devices_are_refused_with_the_known_ones():

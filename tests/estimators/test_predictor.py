@@ -20,6 +20,7 @@ import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl._features import shared_pass
 from sktl._head.train_head import output_values
+from sktl._typicality import typicality
 from sktl.datasets import make_cats
 from sktl.exceptions import BackboneError, InvalidImageError, InvalidInputError, TypicalityError
 
@@ -127,6 +128,20 @@ def test_another_fit_and_a_copy_give_the_same_bits(estimator, kind, tmp_path):
 def test_it_does_not_depend_on_the_features_and_the_penalty_of_the_output_layer():
     found = [fitted("classes", feature_stages=n, weight_decay=w).typicality(NEW) for n, w in ((1, 0.1), (2, 0.001))]
     assert_array_equal(*found)
+
+
+def test_typicality_of_many_images_needs_no_features_of_all_images(monkeypatch):
+    monkeypatch.setattr(typicality, "_BLOCK", 16)
+    monkeypatch.setattr(shared_pass, "_BYTES_BETWEEN_WRITES", 1 << 16)  # features that wait for the cache
+    images = list(np.random.default_rng(0).integers(0, 256, (400, 8, 8), np.uint8))
+    clf = PretrainedImageClassifier(backbone=large_pixels, cache=False, n_jobs=1, engine="torch", random_state=0)
+    clf.fit(images[:20], np.arange(20) % 3)
+    clf.typicality(images[:2])  # what is loaded once
+    tracemalloc.start()
+    clf.typicality(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400 * 64**2 * 3  # each feature has 4 bytes, and its direction has 1
 
 
 def test_images_without_weight_and_images_held_out_do_not_count():

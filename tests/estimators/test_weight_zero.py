@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageRegressor
-from sktl.exceptions import InvalidImageError
+from sktl.exceptions import InputWarning, InvalidImageError
 
 pytestmark = pytest.mark.all_penalties
 
@@ -54,8 +54,11 @@ def test_the_bits_are_those_of_a_fit_without_them(kind, params):
     assert found.n_iter_ == expected.n_iter_
 
 
-def test_a_class_of_such_images_alone_changes_no_other_class():
-    found, expected = fitted("a class more"), fitted("a class more", COUNTED)
+def test_a_class_of_such_images_alone_changes_no_other_class_and_is_said():
+    with pytest.warns(InputWarning, match="All images of 3 in y have weight zero") as caught:
+        found = fitted("a class more")
+    assert len(caught) == 1
+    expected = fitted("a class more", COUNTED)
     assert found.classes_.tolist() == [0, 1, 2, 3]
     assert found.recipe_.weight_decay == expected.recipe_.weight_decay
     probabilities = found.predict_proba(X)

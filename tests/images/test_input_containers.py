@@ -349,9 +349,38 @@ def test_no_message_holds_what_was_passed_whole():
         assert " at 0x" not in str(raised.value)
 
 
-def test_two_columns_are_refused_with_the_name_of_one():
-    with pytest.raises(InvalidInputError, match=r"shape \(1, 2\).*Pass one column, such as X\['file'\]"):
-        as_samples(pd.DataFrame({"file": ["a.png"], "label": ["b"]}))
+class DatasetOfHuggingFace:
+    def __init__(self, columns):
+        self.columns, self.column_names = columns, [*columns]
+
+    def __getitem__(self, row):
+        return {name: values[row] for name, values in self.columns.items()}
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame, DatasetOfHuggingFace])
+@pytest.mark.parametrize(
+    ("columns", "name"),
+    [
+        ({"file": ["a.png"], "label": ["b"]}, "file"),
+        ({"id": [1], "class": ["b"], "ok": [True], "note": [None], "file": ["a.png"]}, "file"),
+        ({"width": [0.5], "image": [b"abc"]}, "image"),
+        ({"width": [0.5], "id": ["abc"]}, "id"),
+        ({"a": [None], "b": ["c"]}, "b"),
+    ],
+)
+def test_several_columns_are_refused_with_the_name_of_the_one_that_may_have_images(table, columns, name):
+    with pytest.raises(InvalidInputError, match=rf"Pass one column, such as X\['{name}'\]"):
+        as_samples(table(columns).astype(object) if table is pd.DataFrame else table(columns))
+
+
+def test_a_table_that_cannot_be_read_is_refused_with_the_name_of_a_column():
+    with pytest.raises(InvalidInputError, match=r"Pass one column, such as X\['b'\]"):
+        as_samples(DatasetOfHuggingFace({"b": [], "a": []}))
+
+
+def test_a_column_of_numbers_is_called_that():
+    with pytest.raises(InvalidInputError, match=r"X has shape \(3,\) and holds numbers \(int64\); it must be a list"):
+        as_samples(pd.Series([1, 2, 3]))
 
 
 def test_a_table_of_arrow_is_refused_with_the_name_of_a_column():

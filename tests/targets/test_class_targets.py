@@ -44,6 +44,14 @@ def test_a_class_that_consists_of_other_classes_is_said_once_with_a_remedy_that_
     assert eval(remedy, {"pandas": pd, "y": y}).to_numpy().tolist() == [[1, 0], [0, 1], [1, 1]]
 
 
+def test_joined_labels_of_which_none_is_a_class_are_said_with_a_remedy_that_works():
+    y = ["cat|dog", "cat|owl", "dog|owl", "cat|dog|owl"]
+    with pytest.warns(InputWarning, match=r"class 'cat\|dog', and its parts are in other classes, too") as caught:
+        check_classes(y, None, None, 4)
+    remedy = str(caught[0].message).partition("pass ")[2].removesuffix(" as y.")
+    assert eval(remedy, {"pandas": pd, "y": y}).columns.tolist() == ["cat", "dog", "owl"]
+
+
 def test_classes_that_differ_only_in_white_space_are_said_once():
     y = ["a", "a ", "b"]
     with pytest.warns(InputWarning, match=r"The labels 'a' and 'a ' of y differ only in white space") as caught:
@@ -260,6 +268,7 @@ def test_class_weights_without_a_mean_are_refused(class_weight):
         check_classes(["a", "b"] * 3, None, class_weight, 6)
 
 
+@pytest.mark.filterwarnings("ignore:All images of 'a' in y have weight zero:UserWarning")  # the reason for the error
 def test_validation_images_need_a_weight():
     targets = check_classes(["a", "b", "c"] * 2, None, {"a": 0}, 6)
     with pytest.raises(InvalidInputError, match="X_val has only images of weight zero"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import combinations, pairwise, product
 
 import pytest
 from hypothesis import given
@@ -40,23 +40,45 @@ def test_many_labels_with_separators_in_their_names_take_no_time():
 @given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=5, unique=True), st.sampled_from(SEPARATORS[:-2]))
 def test_a_name_of_other_names_is_found_with_its_separator(names, separator):
     assert find_joined(names) is None
-    assert find_joined([*names, separator.join(names)]) == (separator.join(names), separator)
+    assert find_joined([*names, separator.join(names)])[:2] == (separator.join(names), separator)
 
 
 @given(st.integers(0, 6), st.integers(0, 6), st.sampled_from([" ", "/"]))
 def test_names_with_spaces_or_slashes_are_joined_if_most_of_several_are(n_joined, n_others, separator):
     parts = [*"abcdefg"]
-    joined = [f"{a}{separator}{b}" for a, b in itertools.pairwise(parts)][:n_joined]
+    joined = [f"{a}{separator}{b}" for a, b in pairwise(parts)][:n_joined]
     others = [f"no{separator}{part}" for part in parts[:n_others]]
     are_joined = n_joined >= max(3, n_others)
     names = [*parts, *joined, *others]
-    assert find_joined(names) == ((f"a{separator}b", separator) if are_joined else None)
+    found = find_joined(names)
+    assert (found and found[:2]) == ((f"a{separator}b", separator) if are_joined else None)
     assert separator_in(names) == (separator if are_joined else None)
 
 
 @pytest.mark.parametrize("separator", SEPARATORS[:-2])
 def test_other_separators_are_enough_without_names_that_are_joined(separator):
     assert separator_in([f"polar bear{separator}N/A"]) == separator
+
+
+@given(st.permutations("abcde"), st.sampled_from(SEPARATORS), st.integers(0, 6))
+def test_labels_of_which_none_is_a_name_are_joined_if_few_parts_make_many_names(labels, separator, n_others):
+    names = [separator.join(some) for n in range(2, 6) for some in combinations(labels, n)]
+    found = find_joined([*names, *(f"other-{i}" for i in range(n_others))])
+    if separator in ",/":  # these are also in numbers and dates
+        assert found is None
+    else:
+        assert found == (min(names), separator, "its parts are in other classes, too")
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 3), st.sampled_from(SEPARATORS))
+def test_names_of_attributes_are_not_joined(n_colors, n_sizes, n_others, separator):
+    names = [f"color{i}{separator}size{j}" for i, j in product(range(n_colors), range(n_sizes))]
+    assert find_joined([*names, *(f"other{i}{separator}tree" for i in range(n_others))]) is None
+
+
+def test_lists_as_text_are_not_joined():
+    names = [str(list(some)) for n in range(2, 6) for some in combinations("abcde", n)]
+    assert (find_joined(names), separator_in(names)) == (None, None)
 
 
 @pytest.mark.parametrize(
