@@ -13,13 +13,21 @@ _MOST_DIGITS = 7
 _JOINERS = "\u200c\u200d"
 
 
+def printable_line(text: Any) -> str:
+    """Return text on one line.
+
+    Line breaks and characters that cannot be printed, such as those that change the order of letters, are replaced by
+    spaces.
+    """
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in str(text)).split())
+
+
 def fitted(label: Any, width: int, lines: int = 1) -> str:
     """Return a label in at most `lines` lines of `width` letters, with an ellipsis in place of omitted letters.
 
-    In a single line, the middle is omitted, because labels of many classes often differ at their end. Line breaks and
-    characters that cannot be printed, such as those that change the order of letters, are replaced by spaces.
+    In a single line, the middle is omitted, because labels of many classes often differ at their end.
     """
-    text = " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in str(label)).split())
+    text = printable_line(label)
     if len(text) <= width:
         return text
     if lines == 1:

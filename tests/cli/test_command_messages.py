@@ -64,7 +64,7 @@ def test_a_parameter_with_its_value_is_an_option_whatever_the_value(value):
         ("folder='no lr' does not exist", "no lr does not exist"),
         ("folder='validation_fraction' has no images.", "validation_fraction has no images."),
         ("The table 'my lr table.csv' cannot be read", "The table 'my lr table.csv' cannot be read"),
-        ("The file \"an artist's lr=1 n_jobs\" is empty", "The file \"an artist's lr=1 n_jobs\" is empty"),
+        ('The file "an artist\'s lr=1 n_jobs" is empty', 'The file "an artist\'s lr=1 n_jobs" is empty'),
         ("another estimator's lr, for the users' n_jobs", "another estimator's --lr, for the users' --n-jobs"),
         ("2 images of X cannot be used and were left out", "2 images cannot be used and were left out"),
         ("folder='images of X-ray' is a file.", "images of X-ray is a file."),
