@@ -16,7 +16,7 @@ from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import NumberTargets
-from sktl._utils.short_text import fitted, rounded
+from sktl._utils.short_text import fitted, percent, rounded
 
 from .copies import divided
 from .issues import LETTERS, Issue, Note
@@ -220,7 +220,7 @@ def _judge_class(targets: ClassTargets, values: np.ndarray, row: int) -> dict[st
     if values[best] < _ODDS * own or best == code:
         return None
     suggested = str(targets.outputs.names()[best])
-    likely = f"{fitted(suggested, LETTERS)} ({values[best] / values.sum():.0%})"
+    likely = f"{fitted(suggested, LETTERS)} ({percent(values[best] / values.sum(), 0)})"
     return {
         "score": float(1 - own),
         "suggestion": f"Probably {likely}. Look at it: relabel it, keep it, or drop it.",

@@ -17,6 +17,7 @@ import torch
 from sktl._storage.foreign_files import beginning, describe, is_archive
 from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
 from sktl._utils.paths import is_utf8, shown, working_folder
+from sktl._utils.short_text import count
 from sktl._words import type_of
 from sktl.exceptions import (
     ModelFileError,
@@ -359,7 +360,7 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
     ]
     if len(wrong) == 1 and (n_channels := _other_channels(state, own)):
         raise WeightsMismatchError(
-            f"{source} expects images of {n_channels} channel{'s' * (n_channels > 1)}, and sktl passes 3: {wrong[0]}. "
+            f"{source} expects images of {count(n_channels, 'channel')}, and sktl passes 3: {wrong[0]}. "
             + (_FROM_GRAY if n_channels == 1 else "Pass weights that were trained on images of 3 channels.")
         )
     if wrong:

@@ -20,7 +20,7 @@ import click
 import sktl
 from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._utils.paths import user_path, working_folder
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import count, fitted
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
@@ -313,8 +313,8 @@ def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     for line in wording_of(click.get_current_context().command).failures(failures):
         click.echo(line)
     if failures:
-        raise click.ClickException(f"{len(failures)} of {len(images)} images cannot be used.")
-    click.echo(f"All {len(images)} images can be used.", err=True)
+        raise click.ClickException(f"{len(failures):,} of {count(len(images))} cannot be used.")
+    click.echo(f"{'The image' if len(images) == 1 else f'All {count(len(images))}'} can be used.", err=True)
 
 
 def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
@@ -323,7 +323,7 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
     for name in dict.fromkeys(names):  # standard input can be read once
         found, place = _images_of(name)
         if place and not quiet:
-            click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} {place}.", err=True)
+            click.echo(f"{count(len(found))} {place}.", err=True)
         for path in found:
             images.setdefault(os.path.abspath(user_path(path)), path)
     return [*images.values()]

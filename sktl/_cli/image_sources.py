@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sktl
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import count, fitted
 from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
@@ -159,7 +159,7 @@ class ImageSource:
         of_what = contents(found.kind, len(found.target_names))
         names = listed(found.target_names)
         place = shown(str(self.labels or self.folder))
-        return f"Read {len(found.data):,} images {of_what} ({names}) from {place}.{advice}"
+        return f"Read {count(len(found.data))} {of_what} ({names}) from {place}.{advice}"
 
 
 def contents(kind: str, n: int) -> str:
@@ -169,7 +169,7 @@ def contents(kind: str, n: int) -> str:
 
 def counted(kind: str, n: int) -> str:
     """Return a number of classes, labels or numbers."""
-    return f"{n:,} {_ONE[kind] if n == 1 else kind}"
+    return count(n, _ONE[kind], kind)
 
 
 def listed(names: Sequence[Any]) -> str:
@@ -252,4 +252,4 @@ def decide(found: Any, decisions: str, part: str, estimator: Any = None) -> str:
     kept = [row_of[path] for path in found.data.tolist()]
     found.groups = None if found.groups is None else found.groups[kept]
     n_changed = sum(old != new for old, new in zip(before[kept].tolist(), found.target.tolist(), strict=True))
-    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {shown(decisions)}."
+    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {count(n)} by {shown(decisions)}."

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktl._backbones.taps import DEVIATION
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import count, fitted
 
 _LISTED_CLASSES = 5
 _LONGEST_NAME = 40
@@ -55,10 +55,10 @@ def is_trained(estimator: Any) -> bool:
 def _outputs(predictor: Any) -> list[str]:
     """Return how many classes and images, labels or numbers there are."""
     if not hasattr(predictor, "classes_"):
-        return [f"{predictor.n_outputs_} number{'s' if predictor.n_outputs_ > 1 else ''}"]
+        return [count(predictor.n_outputs_, "number")]
     if predictor.multilabel_:
-        return [f"{len(predictor.classes_)} labels"]
-    return [f"{len(predictor.classes_)} classes", f"{predictor.class_count_.sum()} images"]
+        return [count(len(predictor.classes_), "label")]
+    return [count(len(predictor.classes_), "class", "classes"), count(predictor.class_count_.sum())]
 
 
 def facts_of(estimator: Any) -> Iterator[Fact]:
@@ -141,7 +141,7 @@ def _trained(classifier: Any) -> str:
         return "output layer"
     if n_stages := classifier.backbone_.n_stages:
         return f"output layer and {recipe.n_trainable} of {n_stages} stages"
-    return f"output layer and {recipe.n_trainable} stage{'s' if recipe.n_trainable > 1 else ''}"
+    return f"output layer and {count(recipe.n_trainable, 'stage')}"
 
 
 def _classes(classifier: Any) -> str:

@@ -189,7 +189,7 @@ class LabelComparison(Comparison):
         for word, some in (("wrong: ", found & ~has), ("missed: ", has & ~found), ("", has & found)):
             positions = np.flatnonzero(some)
             for k in positions[np.argsort(-proba[positions], kind="stable")]:
-                suffix = f" ({percent(proba[k])})"
+                suffix = f" ({percent(proba[k], 0)})"
                 lines.append(fitted(f"{word}{self.names[k]}", max(letters - len(suffix), 8)) + suffix)
         return "\n".join(_at_most(lines) or ["no label"])
 

@@ -14,6 +14,7 @@ import numpy as np
 from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, has_changed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
+from sktl._utils.short_text import count
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -329,7 +330,7 @@ class ImageFeatures(Sequence[Any]):
 
     def __repr__(self) -> str:
         n_all = len(self._store)
-        part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
+        part = count(n_all) if n_all == len(self) else f"{len(self):,} of {count(n_all)}"
         return f"ImageFeatures({shown_value(self.backbone)}, {part}, {self._n_columns} features)"
 
 

@@ -30,7 +30,7 @@ from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.short_text import printable_line
+from sktl._utils.short_text import count, printable_line
 from sktl.exceptions import ImageFailure
 from sktl.runtime.base_model import OnnxModel
 
@@ -86,7 +86,8 @@ class EvaluationReport(Evaluation):
         return self.summary()
 
     def __repr__(self) -> str:
-        return f"<EvaluationReport: {len(self.positions)} of {self.n_images} images, {len(self.findings)} findings>"
+        images = f"{len(self.positions):,} of {count(self.n_images)}"
+        return f"<EvaluationReport: {images}, {count(len(self.findings), 'finding')}>"
 
     def summary(self) -> str:
         """Return the most important figures and all findings as text.
