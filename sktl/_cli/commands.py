@@ -20,7 +20,7 @@ import click
 import sktl
 from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._utils.paths import user_path, working_folder
-from sktl._utils.short_text import count, fitted
+from sktl._utils.short_text import count, first_few, fitted
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from .metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_LISTED = 5
 
 
 @click.group(cls=CommandGroup, context_settings=_HELP)
@@ -255,19 +254,14 @@ def _warn_of_other_classes(target: np.ndarray, classes: np.ndarray, model: str) 
     known = {*classes.astype(str).tolist()}
     unknown = sorted((name, n) for name, n in Counter(target.tolist()).items() if name not in known)
     if unknown:
-        names = _first([f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown])
+        names = first_few([f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown])
         message = f"{model} was not trained on these classes, whose images count as wrong: {names}."
         hint = resembling([name for name, _ in unknown], sorted(known))
         click.echo(f"Warning: {message} {hint}".rstrip(), err=True)
     if absent := sorted(known - {*target.tolist()}):
-        names = _first([f"{fitted(name, WIDTH)!a}" for name in absent])
+        names = first_few([f"{fitted(name, WIDTH)!a}" for name in absent])
         message = f"No test image has these classes, so the figures say nothing about them: {names}."
         click.echo(f"Warning: {message}", err=True)
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{', '.join(names[:_LISTED])}{more}"
 
 
 @main.command(short_help="List pretrained networks.")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sktl
-from sktl._utils.short_text import count, fitted
+from sktl._utils.short_text import count, first_few, fitted
 from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _ONE = {"classes": "class", "labels": "label", "numbers": "number"}
-_LISTED = 5
 # Longest name of a class in a message or a table, in letters.
 WIDTH = 40
 
@@ -174,8 +173,7 @@ def counted(kind: str, n: int) -> str:
 
 def listed(names: Sequence[Any]) -> str:
     """Return a few names in a form that is safe to print."""
-    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    return ", ".join([*(fitted(shown(str(name)), WIDTH) for name in names[:_LISTED]), *more])
+    return first_few(names, lambda name: fitted(shown(str(name)), WIDTH))
 
 
 def resembling(names: Sequence[Any], known: Sequence[str]) -> str:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktl._backbones.taps import DEVIATION
-from sktl._utils.short_text import count, fitted
+from sktl._utils.short_text import count, first_few, fitted
 
-_LISTED_CLASSES = 5
 _LONGEST_NAME = 40
 
 
@@ -145,10 +144,8 @@ def _trained(classifier: Any) -> str:
 
 
 def _classes(classifier: Any) -> str:
-    counts = zip(classifier.classes_.tolist(), classifier.class_count_.tolist(), strict=True)
-    listed = [f"{fitted(label, _LONGEST_NAME)} ({count})" for label, count in counts][:_LISTED_CLASSES]
-    more = len(classifier.classes_) - len(listed)
-    return f"{len(classifier.classes_)}: {', '.join(listed)}{f' and {more} more' if more else ''}"
+    counts = [*zip(classifier.classes_.tolist(), classifier.class_count_.tolist(), strict=True)]
+    return f"{len(counts)}: {first_few(counts, lambda pair: f'{fitted(pair[0], _LONGEST_NAME)} ({pair[1]})')}"
 
 
 def _last_phase(classifier: Any) -> list[Any]:

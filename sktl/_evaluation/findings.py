@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sktl._targets.target_columns import first_shown
-from sktl._utils.short_text import count, percent
+from sktl._utils.short_text import count, first_few, percent
 from sktl._utils.similar_names import resemblances
 from sktl._words import shown_value
 from sktl.exceptions import ImageFailure
@@ -143,8 +143,7 @@ def _about_counts(counts: Sequence[tuple[str, int]], one: str, several: str) -> 
     if few:
         message = (
             f"There are fewer than {_FEW_IMAGES} images of {len(few)} {one if len(few) == 1 else several}: "
-            f"{', '.join(few[:5])}{f' and {len(few) - 5} more' if len(few) > 5 else ''}. Figures of such "
-            f"{several} are rough; look at the intervals."
+            f"{first_few(few)}. Figures of such {several} are rough; look at the intervals."
         )
         findings.append(Finding("few_images", message))
     return findings

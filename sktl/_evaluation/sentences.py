@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sktl._utils.short_text import NONE, count, decimal, fitted, number, percent
+from sktl._utils.short_text import NONE, count, decimal, first_few, fitted, number, percent
 
 from .calibration import Calibration, CoverageTarget
 from .class_figures import ClassFigures
@@ -170,5 +170,4 @@ def of_typicality(typicality: TypicalityFigures) -> str:
 
 def listed(names: Sequence[str], n: int = 10) -> str:
     """Return the first few names."""
-    more = [f"and {len(names) - n:,} more"] if len(names) > n else []
-    return ", ".join([*map(short, names[:n]), *more])
+    return first_few(names, short, n)

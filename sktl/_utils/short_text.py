@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # In place of a figure that is not defined.
@@ -74,6 +74,12 @@ def rounded(value: float, scale: float) -> str:
 def count(n: int, one: str = "image", several: str = "") -> str:
     """Return a number of things, such as "1 image" or "2,000 images"."""
     return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
+def first_few(values: Sequence[Any], show: Callable[[Any], str] = str, n: int = 5) -> str:
+    """Return the first `n` values as `show` shows them, and the number of the others."""
+    more = [f"and {len(values) - n:,} more"] if len(values) > n else []
+    return ", ".join([*map(show, values[:n]), *more])
 
 
 def with_percent(label: Any, share: float, width: int) -> str:

@@ -510,7 +510,7 @@ def test_a_folder_is_not_advised_for_an_absolute_path(tmp_path, cell):
 def test_up_to_ten_missing_files_are_named(tmp_path):
     (tmp_path / "0.png").touch()
     path = write(tmp_path, with_paths(["a"], "x" * 14))
-    words = r"'1\.png' in row 3 .* 12 more of 14 files are missing: '2\.png', .*, '10\.png' and 3 more\."
+    words = r"'1\.png' in row 3 .* 12 more of 14 files are missing: '2\.png', .*, '10\.png', and 3 more\."
     with pytest.raises(InvalidInputError, match=words):
         load_label_table(path)
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sktl._utils.short_text import count, decimal, distinct_texts, fitted, number, percent, rounded, with_percent
+from sktl._utils.short_text import (
+    count,
+    decimal,
+    distinct_texts,
+    first_few,
+    fitted,
+    number,
+    percent,
+    rounded,
+    with_percent,
+)
 
 JOINERS = "\u200c\u200d"
 
@@ -82,3 +92,11 @@ def test_texts_of_names_are_distinct_and_plain_where_they_can_be(names):
     found, plain = distinct_texts(names), [str(name) for name in names]
     assert len(set(found)) == len(found) == len(names)
     assert (found == plain) == (len(set(plain)) == len(plain))
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 8))
+def test_of_many_values_the_first_are_shown_and_the_others_counted(values, n):
+    shown = first_few(values, "<{}>".format, n)
+    assert shown.count("<") == min(n, len(values))
+    assert shown.startswith(", ".join(f"<{value}>" for value in values[:n]))
+    assert shown.endswith(f", and {len(values) - n} more") == (len(values) > n)
