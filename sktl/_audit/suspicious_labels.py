@@ -15,7 +15,7 @@ import numpy as np
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.number_targets import NumberTargets
+from sktl._targets.number_targets import MAD_TO_STD, NumberTargets
 from sktl._utils.short_text import fitted, percent, rounded
 
 from .copies import divided
@@ -27,7 +27,6 @@ from .subjects import Subjects
 _ODDS = 10.0
 # Residuals beyond this many standard deviations, of a normal distribution with the same median of absolute residuals.
 _DEVIATIONS = 5.0
-_NORMAL = 1.4826
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ class LabelModel:
         if not isinstance(targets, NumberTargets):
             return None
         residuals = self.found.values - self.labeled.plain.reshape(len(targets), -1)
-        spread = _NORMAL * np.nanmedian(np.abs(residuals), axis=0)
+        spread = MAD_TO_STD * np.nanmedian(np.abs(residuals), axis=0)
         return np.asarray(np.maximum(spread, np.finfo(np.float32).eps * targets.units.scale))
 
     def predict(self, wanted: np.ndarray) -> np.ndarray:
