@@ -1,4 +1,4 @@
-"""Labels and numbers as text that fits: shortened labels, rounded numbers and percentages."""
+"""Labels, lists and numbers as text that fits: shortened labels, counts of things, rounded numbers and percentages."""
 
 from __future__ import annotations
 
