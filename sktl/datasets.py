@@ -28,6 +28,7 @@ from ._features.image_features import ImageFeatures
 from ._images.format_readers import missing_extras
 from ._images.lazy_images import LazyImages
 from ._utils.paths import checked_path, kept_path, shown
+from ._utils.short_text import count
 from ._utils.warnings import warn
 from ._words import shown_value, type_of
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
@@ -150,7 +151,7 @@ def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> 
 
 def _besides(n_others: int, links: str = "") -> str:
     """Return what else a folder without images has, in parentheses."""
-    others = f"{n_others} other file{'' if n_others == 1 else 's'}" if n_others else ""
+    others = count(n_others, "other file") if n_others else ""
     found = ", and ".join(filter(None, [others, links]))
     return f" ({found})" if found else ""
 
@@ -491,6 +492,6 @@ def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
         (files.shared, "link", "shared with another class", "Keep each image in one class folder."),
     ]
     for paths, noun, what, advice in told:
-        number, verb = (f"1 {noun}", "is") if len(paths) == 1 else (f"{len(paths)} {noun}s", "are")
+        number, verb = count(len(paths), noun), "is" if len(paths) == 1 else "are"
         if paths:
             warn(f"{number} in {root} {verb} {what}: {listed(paths)}. {advice}".rstrip(), ImageFolderWarning)

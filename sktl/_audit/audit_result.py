@@ -12,6 +12,7 @@ import numpy as np
 from sktl._images.samples import Sample
 from sktl._utils.optional import require
 from sktl._utils.paths import in_utf8
+from sktl._utils.short_text import count
 from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
@@ -107,7 +108,8 @@ class ImageAudit:
         return self.summary()
 
     def __repr__(self) -> str:
-        return f"<ImageAudit: {self.n_train} images, {self.n_test} test images, {len(self.issues)} issues>"
+        counts = count(self.n_train), count(self.n_test, "test image"), count(len(self.issues), "issue")
+        return f"<ImageAudit: {', '.join(counts)}>"
 
     def to_frame(self) -> Any:
         """Return the findings as a pandas data frame or, if pandas is not installed, as a polars data frame.

@@ -11,6 +11,7 @@ from sklearn.tree import ExtraTreeClassifier
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
+from sktl._utils.short_text import count, percent
 
 from .issues import Issue
 from .out_of_fold import OutOfFold
@@ -52,7 +53,7 @@ def rare_classes(
             found = "All images are of one group: no fold validates this class with a model that learned it."
             yield _rare(name, 1 / n_folds, f"{found} Add images of other groups")
         elif n_different < n_folds:
-            found = f"{n_different} different image{'s' * (n_different != 1)} for {n_folds} folds"
+            found = f"{count(n_different, 'different image')} for {n_folds} folds"
             yield _rare(name, n_different / n_folds, f"{found}: some folds cannot validate this class. Add images")
 
 
@@ -102,10 +103,10 @@ def _shortcut(name: str, accuracy: float, chance: float, real: float, least_gain
         name=name,
         score=float(min(1.0, (accuracy - chance) / max(real - chance, 1e-12))) if real > chance else 1.0,
         suggestion=(
-            f"The {name} alone predicts the class with an accuracy of {accuracy:.0%}; chance is {chance:.0%}, and a "
-            f"model reaches {real:.0%} by what the network sees of the images.{unused} If it "
-            "differs between classes only because of how the images were collected, a model may learn it instead "
-            "of what the images show: test on images from elsewhere."
+            f"The {name} alone predicts the class with an accuracy of {percent(accuracy, 0)}; chance is "
+            f"{percent(chance, 0)}, and a model reaches {percent(real, 0)} by what the network sees of the images."
+            f"{unused} If it differs between classes only because of how the images were collected, a model may learn "
+            "it instead of what the images show: test on images from elsewhere."
         ),
     )
 

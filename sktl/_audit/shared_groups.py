@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sktl._evaluation.group_figures import Groups
+from sktl._utils.short_text import count
 from sktl.exceptions import InvalidInputError
 
 from .issues import Issue
@@ -43,7 +44,7 @@ def _counts(groups: Any, n_images: int, of: str) -> dict[str, int]:
 
 
 def _issue(name: str, n_train: int, n_test: int, n_test_images: int) -> Issue:
-    images = " and ".join(f"{n} {of} image{'s' * (n != 1)}" for n, of in ((n_train, "training"), (n_test, "test")))
+    images = " and ".join(count(n, f"{of} image") for n, of in ((n_train, "training"), (n_test, "test")))
     return Issue(
         kind="shared_group",
         name=name,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import count, fitted
 
 from .issues import LETTERS
 
@@ -25,13 +25,13 @@ _TITLES = {
 
 def counted(n: int, kind: str) -> str:
     """Return the number of findings of a kind in words."""
-    return f"{n} {_TITLES[kind][n != 1]}"
+    return count(n, *_TITLES[kind])
 
 
 def summary(issues: np.ndarray, n_train: int, n_test: int, notes: Sequence[str] = ()) -> str:
     """Return the summary of the findings and notes about some training and test images."""
-    of_test = f" and {n_test} test images" if n_test else ""
-    title = f"Audit of {n_train} images{of_test}: " + ("nothing found." if not len(issues) else "")
+    of_test = f" and {count(n_test, 'test image')}" if n_test else ""
+    title = f"Audit of {count(n_train)}{of_test}: " + ("nothing found." if not len(issues) else "")
     return "\n".join([title.rstrip(), *_paragraphs(issues), *(f"- {note}" for note in notes)])
 
 

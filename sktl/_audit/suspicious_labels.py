@@ -15,8 +15,8 @@ import numpy as np
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.number_targets import NumberTargets
-from sktl._utils.short_text import fitted, rounded
+from sktl._targets.number_targets import MAD_TO_STD, NumberTargets
+from sktl._utils.short_text import fitted, percent, rounded
 
 from .copies import divided
 from .issues import LETTERS, Issue, Note
@@ -27,7 +27,6 @@ from .subjects import Subjects
 _ODDS = 10.0
 # Residuals beyond this many standard deviations, of a normal distribution with the same median of absolute residuals.
 _DEVIATIONS = 5.0
-_NORMAL = 1.4826
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class LabelModel:
         if not isinstance(targets, NumberTargets):
             return None
         residuals = self.found.values - self.labeled.plain.reshape(len(targets), -1)
-        spread = _NORMAL * np.nanmedian(np.abs(residuals), axis=0)
+        spread = MAD_TO_STD * np.nanmedian(np.abs(residuals), axis=0)
         return np.asarray(np.maximum(spread, np.finfo(np.float32).eps * targets.units.scale))
 
     def predict(self, wanted: np.ndarray) -> np.ndarray:
@@ -222,7 +221,7 @@ def _judge_class(targets: ClassTargets, values: np.ndarray, row: int) -> dict[st
     if values[best] < _ODDS * own or best == code:
         return None
     suggested = str(targets.outputs.names()[best])
-    likely = f"{fitted(suggested, LETTERS)} ({values[best] / values.sum():.0%})"
+    likely = f"{fitted(suggested, LETTERS)} ({percent(values[best] / values.sum(), 0)})"
     return {
         "score": float(1 - own),
         "suggestion": f"Probably {likely}. Look at it: relabel it, keep it, or drop it.",

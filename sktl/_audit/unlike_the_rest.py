@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sktl._targets.folds import deal
+from sktl._targets.number_targets import MAD_TO_STD
 from sktl._typicality.directions import cosines, directions_of
 from sktl._typicality.scores import Combination, Scorer
 
@@ -66,7 +67,7 @@ def _spread(scores: np.ndarray, least: float) -> np.ndarray:
     """Return the standard deviation that a normal distribution with the same lower half would have."""
     middle = np.median(scores, axis=0)
     below = np.where(scores <= middle, middle - scores, np.nan)
-    return np.maximum(1.4826 * np.nanmedian(below, axis=0), least)
+    return np.maximum(MAD_TO_STD * np.nanmedian(below, axis=0), least)
 
 
 def _drawn(rows: np.ndarray, rng: np.random.RandomState) -> np.ndarray:

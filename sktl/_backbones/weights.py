@@ -17,6 +17,7 @@ import torch
 from sktl._storage.foreign_files import beginning, describe, is_archive
 from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
 from sktl._utils.paths import is_utf8, shown, working_folder
+from sktl._utils.short_text import count, first_few
 from sktl._words import type_of
 from sktl.exceptions import (
     ModelFileError,
@@ -44,7 +45,6 @@ _WRAPPERS = (
 )
 # Prefixes that wrappers add to names, such as DataParallel ("module.") and torch.compile ("_orig_mod.").
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
-_LISTED_KEYS = 5
 # sktl passes gray images as three equal channels, over which the layer sums.
 _FROM_GRAY = "Repeat the channel, divide it by 3, and save the state dict: w.repeat(1, 3, 1, 1) / 3 for this tensor w."
 # Names in the published weights of DenseNets, which torchvision renames when it loads them.
@@ -338,10 +338,7 @@ def renamings(state: StateDict) -> Iterator[StateDict]:
 
 
 def _some(names: list[str]) -> str:
-    if not names:
-        return "none"
-    shown = ", ".join(names[:_LISTED_KEYS])
-    return f"{shown} and {len(names) - _LISTED_KEYS} more" if len(names) > _LISTED_KEYS else shown
+    return first_few(names) or "none"
 
 
 def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None:
@@ -360,7 +357,7 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
     ]
     if len(wrong) == 1 and (n_channels := _other_channels(state, own)):
         raise WeightsMismatchError(
-            f"{source} expects images of {n_channels} channel{'s' * (n_channels > 1)}, and sktl passes 3: {wrong[0]}. "
+            f"{source} expects images of {count(n_channels, 'channel')}, and sktl passes 3: {wrong[0]}. "
             + (_FROM_GRAY if n_channels == 1 else "Pass weights that were trained on images of 3 channels.")
         )
     if wrong:

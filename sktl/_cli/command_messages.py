@@ -25,7 +25,7 @@ PHRASES = {
     "; the attribute invalid_images_ lists them": "; `sktl check FOLDER` lists them",
     "Pass overwrite=True to replace it, or another path.": "Pass --force to replace it, or another path.",
     "; `invalid_images` of the result lists them": "; `sktl check FOLDER` lists them",
-    "images of X": "images",
+    "images of X cannot be used": "images cannot be used",
     "Pass y=None to audit the images alone.": "Pass --unlabeled to audit the images alone.",
     "y has only one class": "There is only one class",
     'kind="numbers"': "--numbers",
@@ -59,7 +59,8 @@ PHRASES = {
 }
 # Advice that commands without --numbers and --classes leave out.
 OF_KINDS = {', or pass kind="classes"': "", '; to learn numbers, pass kind="numbers"': ""}
-_VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<[^<>]*>|-?\w+(?:\.\w+)*(?:[+-]\d+)?"""
+_QUOTED = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\""""
+_VALUE = rf"{_QUOTED}|<[^<>]*>|-?\w+(?:\.\w+)*(?:[+-]\d+)?"
 _IN_X = re.compile(r"\bX(?:_val)?\[\d+\] \((.*?)\): ")
 # What the library says of `y` and `y_test`, and the corresponding words for folders and tables.
 _SENTENCES = {
@@ -135,9 +136,11 @@ class Wording:
         self._phrases = PHRASES if asks_kind else OF_KINDS | PHRASES
         names = "|".join(sorted({*options, *parameters, "folder"}, key=len, reverse=True))
         alone = "|".join(name for name in {*options, *parameters} if "_" in name or name == "lr")
-        # Not within paths or quotes, because a folder may be named "lr=0.1".
-        self._assigned = re.compile(rf"([Ll]eave )?(?<![\w./\\'\"-])({names})=({_VALUE})")
-        self._named = re.compile(rf"`({names})`|(?<![\w./\\'\"-])({alone})(?![\w/\\'\"(\[-]|\.\w)")
+        # Not within paths, because a folder may be named "lr=0.1", and not within other names, which are in quotes.
+        start = r"(?<![\w./\\'\"-])"
+        assigned = rf"(?P<leave>[Ll]eave )?{start}(?P<parameter>{names})=(?P<value>{_VALUE})"
+        named = rf"`(?P<marked>{names})`|{start}(?P<alone>{alone})(?![\w/\\'\"(\[-]|\.\w)"
+        self._parameters = re.compile(rf"(?<![\w=])(?P<quoted>{_QUOTED})|{assigned}|{named}")
 
     def say(self, message: str) -> str:
         """Return a message of the library as a command prints it, with the same line breaks."""
@@ -147,8 +150,7 @@ class Wording:
         message = _INVALID.sub(self._invalid, _IN_X.sub(r"\1: ", message))
         for pattern, words in (_SENTENCES | _PYTHON).items():
             message = re.sub(pattern, words, message)
-        message = self._assigned.sub(self._assignment, message)
-        message = self._named.sub(lambda match: self._name(match[1] or match[2]), message)
+        message = self._parameters.sub(self._reworded, message)
         return "\n".join(printable(line).rstrip() for line in message.split("\n"))
 
     def list_failures(self, error: InvalidImageError) -> str:
@@ -169,9 +171,12 @@ class Wording:
     def _name(self, parameter: str) -> str:
         return self._options.get(parameter, parameter.replace("_", " "))
 
-    def _assignment(self, match: re.Match[str]) -> str:
-        leave, parameter, text = match.groups()
-        value = _literal(text)
+    def _reworded(self, match: re.Match[str]) -> str:
+        if match["parameter"]:
+            return self._assignment(match["leave"], match["parameter"], _literal(match["value"]))
+        return match["quoted"] or self._name(match["marked"] or match["alone"])
+
+    def _assignment(self, leave: str | None, parameter: str, value: object) -> str:
         name = self._name(parameter)
         if parameter == "folder":
             return str(value)

@@ -20,7 +20,7 @@ import click
 import sktl
 from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._utils.paths import user_path, working_folder
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import count, first_few, fitted
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from .metrics_text import ClassMetrics, LabelMetrics, NumberMetrics
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_LISTED = 5
 
 
 @click.group(cls=CommandGroup, context_settings=_HELP)
@@ -261,19 +260,14 @@ def _warn_of_other_classes(target: np.ndarray, classes: np.ndarray, model: str) 
     known = {*classes.astype(str).tolist()}
     unknown = sorted((name, n) for name, n in Counter(target.tolist()).items() if name not in known)
     if unknown:
-        names = _first([f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown])
+        names = first_few([f"{fitted(name, WIDTH)!a} ({n})" for name, n in unknown])
         message = f"{model} was not trained on these classes, whose images count as wrong: {names}."
         hint = resembling([name for name, _ in unknown], sorted(known))
         click.echo(f"Warning: {message} {hint}".rstrip(), err=True)
     if absent := sorted(known - {*target.tolist()}):
-        names = _first([f"{fitted(name, WIDTH)!a}" for name in absent])
+        names = first_few([f"{fitted(name, WIDTH)!a}" for name in absent])
         message = f"No test image has these classes, so the figures say nothing about them: {names}."
         click.echo(f"Warning: {message}", err=True)
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{', '.join(names[:_LISTED])}{more}"
 
 
 @main.command(short_help="List pretrained networks.")
@@ -319,8 +313,8 @@ def check(paths: tuple[str, ...], n_jobs: int | None, quiet: bool) -> None:
     for line in wording_of(click.get_current_context().command).failures(failures):
         click.echo(line)
     if failures:
-        raise click.ClickException(f"{len(failures)} of {len(images)} images cannot be used.")
-    click.echo(f"All {len(images)} images can be used.", err=True)
+        raise click.ClickException(f"{len(failures):,} of {count(len(images))} cannot be used.")
+    click.echo(f"{'The image' if len(images) == 1 else f'All {count(len(images))}'} can be used.", err=True)
 
 
 def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
@@ -331,7 +325,7 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
         keys = [os.path.abspath(user_path(path)) for path in found]
         if place and not quiet:
             different = f", {n} of them different" if (n := len({*keys})) < len(found) else ""
-            click.echo(f"{len(found)} {'image' if len(found) == 1 else 'images'} {place}{different}.", err=True)
+            click.echo(f"{count(len(found))} {place}{different}.", err=True)
         for key, path in zip(keys, found, strict=True):
             images.setdefault(key, path)
     return [*images.values()]

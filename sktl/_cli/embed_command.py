@@ -11,6 +11,7 @@ import click
 
 import sktl
 from sktl._utils.paths import user_path
+from sktl._utils.short_text import count
 from sktl.exceptions import InvalidImageError, InvalidImageWarning
 
 from .command_messages import printable
@@ -86,7 +87,7 @@ def embed(
             images_per_part=images_per_part,
             overwrite=force,
         )
-    click.echo(f"Wrote {written.n_features:,} features of {written.n_images:,} images to {printable(output)}.")
+    click.echo(f"Wrote {written.n_features:,} features of {count(written.n_images)} to {printable(output)}.")
     if written.invalid_images:
         from sktl._images.url_text import masked  # imports Pillow, which would delay help
 

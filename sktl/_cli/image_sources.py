@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sktl
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import count, first_few, fitted
 from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 _ONE = {"classes": "class", "labels": "label", "numbers": "number"}
-_LISTED = 5
 # Longest name of a class in a message or a table, in letters.
 WIDTH = 40
 
@@ -160,7 +159,7 @@ class ImageSource:
         of_what = contents(found.kind, len(found.target_names))
         names = listed(found.target_names)
         place = printable(str(self.labels or self.folder))
-        return f"Read {len(found.data):,} images {of_what} ({names}) from {place}.{advice}"
+        return f"Read {count(len(found.data))} {of_what} ({names}) from {place}.{advice}"
 
 
 def contents(kind: str, n: int) -> str:
@@ -170,13 +169,12 @@ def contents(kind: str, n: int) -> str:
 
 def counted(kind: str, n: int) -> str:
     """Return a number of classes, labels or numbers."""
-    return f"{n:,} {_ONE[kind] if n == 1 else kind}"
+    return count(n, _ONE[kind], kind)
 
 
 def listed(names: Sequence[Any]) -> str:
     """Return a few names in a form that is safe to print."""
-    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    return ", ".join([*(fitted(printable(str(name)), WIDTH) for name in names[:_LISTED]), *more])
+    return first_few(names, lambda name: fitted(printable(str(name)), WIDTH))
 
 
 def resembling(names: Sequence[Any], known: Sequence[str]) -> str:
@@ -253,7 +251,7 @@ def decide(found: Any, decisions: Sequence[str], part: str, classes: np.ndarray 
     if before is not None:
         n_changed = sum(old != new for old, new in zip(before[kept].tolist(), found.target.tolist(), strict=True))
     files = ", ".join(map(printable, decisions))
-    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {n:,} images by {files}."
+    return f"Dropped {n - len(found.data):,} and relabeled {n_changed:,} of {count(n)} by {files}."
 
 
 def _of_type(classes: np.ndarray | None, target: np.ndarray | None) -> np.ndarray | None:

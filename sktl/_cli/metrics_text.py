@@ -12,7 +12,7 @@ from sklearn.metrics import classification_report
 
 from sktl._evaluation import metrics
 from sktl._evaluation.metrics import FIGURES
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import count, decimal, fitted
 
 from .command_messages import printable
 from .image_sources import WIDTH
@@ -34,7 +34,7 @@ class ClassMetrics(metrics.ClassMetrics):
         )
         support = np.array(self.confusion()).sum(axis=1)
         constant = f"Always answering {names[support.argmax()]} gives {support.max() / n:.4f}."
-        return f"Accuracy {self.accuracy:.4f} on {n} images. {constant}\n\n{table}\n{self._matrix(names)}"
+        return f"Accuracy {self.accuracy:.4f} on {count(n)}. {constant}\n\n{table}\n{self._matrix(names)}"
 
     def _matrix(self, names: list[str]) -> str:
         """Return the confusion matrix with a heading; of many classes, those with the most mistakes."""
@@ -59,13 +59,13 @@ class LabelMetrics(metrics.LabelMetrics):
         """Return the figures for people."""
         heading = ["", "average precision", *FIGURES]
         rows = [
-            [name, *(_decimal(value, 3) for value in [*of_label.values()][:-1]), str(of_label["support"])]
+            [name, *(decimal(value) for value in [*of_label.values()][:-1]), str(of_label["support"])]
             for name, of_label in self.of_labels().items()
         ]
         return (
-            f"Average precision {_decimal(self.macro)} (mean over labels), {_decimal(self.micro)} (over all pairs of "
-            f"image and label)\nand example-based F1 {self.example_f1:.4f} on {len(self.truth)} images with "
-            f"{len(self.names)} labels.\n\n{as_table([heading, *rows], words=(0,))}"
+            f"Average precision {decimal(self.macro, 4)} (mean over labels), {decimal(self.micro, 4)} (over all pairs "
+            f"of image and label)\nand example-based F1 {self.example_f1:.4f} on {count(len(self.truth))} with "
+            f"{count(len(self.names), 'label')}.\n\n{as_table([heading, *rows], words=(0,))}"
         )
 
 
@@ -75,12 +75,12 @@ class NumberMetrics(metrics.NumberMetrics):
 
     def report(self) -> str:
         """Return the figures for people."""
-        several = len(self.names) > 1
+        several, n = len(self.names) > 1, count(len(self.truth))
         of_one = "" if several else f", mean absolute error {self.mean_absolute_errors[0]:.4g}"
-        lines = [f"R2 {_decimal(self.r2)}{' (mean over numbers)' if several else of_one} on {len(self.truth)} images."]
+        lines = [f"R2 {decimal(self.r2, 4)}{' (mean over numbers)' if several else of_one} on {n}."]
         if several:
             rows = [
-                [name, _decimal(row["r2"]), f"{row['mean_absolute_error']:.4g}"]
+                [name, decimal(row["r2"], 4), f"{row['mean_absolute_error']:.4g}"]
                 for name, row in self.of_numbers().items()
             ]
             lines += ["", as_table([["", "R2", "mean absolute error"], *rows], words=(0,))]
@@ -91,7 +91,3 @@ class NumberMetrics(metrics.NumberMetrics):
         heading = ["image", *(["number"] if several else []), "true", "prediction"]
         lines += ["", "Largest errors:", "", as_table([heading, *errors], words=(0, 1) if several else (0,))]
         return "\n".join(lines)
-
-
-def _decimal(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -20,9 +18,11 @@ from sktl._images.samples import as_samples
 from sktl._images.url_text import masked
 from sktl._targets.target_columns import as_cells, first_shown, missing_cells
 from sktl._targets.target_tables import is_frame
-from sktl._utils.paths import checked_path, in_utf8, shown, why_no_file
+from sktl._utils.paths import checked_path, in_utf8, shown
 from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
+
+from .csv_rows import rows_of_csv
 
 PARTS = ("train", "test")
 _COLUMNS = ("part", "position", "name", "decision", "label")
@@ -183,15 +183,7 @@ def read_decisions(decisions: Any, part: str) -> list[Decision]:
 
 def _rows_of_file(decisions: Any, argument: str) -> Iterator[tuple[str, list[str]]]:
     path = checked_path(decisions, argument, " or a data frame")
-    name = shown(path)
-    text = _text(path, name)
-    # Spreadsheets save other delimiters in some countries.
-    delimiter = next((one for one in ",;\t" if one in text.partition("\n")[0]), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        rows = [(number, row) for number, row in enumerate(reader, 1) if any(row)]
-    except csv.Error as error:
-        raise InvalidInputError(f"{name} is not a CSV file: line {reader.line_num}: {error}. {_ADVICE}") from error
+    name, rows = shown(path), rows_of_csv(path, "decisions", _ADVICE)
     header = rows[0][1] if rows else []
     order = _order(header, name)
     for number, row in rows[1:]:
@@ -200,18 +192,6 @@ def _rows_of_file(decisions: Any, argument: str) -> Iterator[tuple[str, list[str
                 f"Row {number} of {name} has {len(row)} cells, but there are {len(header)} columns. Correct the row."
             )
         yield f"Row {number} of {name}", ["" if k is None else row[k] for k in order]
-
-
-def _text(path: str, name: str) -> str:
-    if other := why_no_file(path):
-        raise InvalidInputError(f"The decisions {name} cannot be read: it {other}. {_ADVICE}")
-    try:
-        with open(path, "rb") as file:
-            return file.read().decode("utf-8-sig")
-    except OSError as error:
-        raise InvalidInputError(f"The decisions {name} cannot be read: {error.strerror or error}. {_ADVICE}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{name} is not text in UTF-8. {_ADVICE}") from error
 
 
 def _order(header: Iterable[Any], name: str) -> list[int | None]:

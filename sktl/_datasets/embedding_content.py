@@ -23,6 +23,7 @@ from sktl._targets.target_columns import as_cells, first_shown
 from sktl._targets.target_tables import columns_of
 from sktl._training.json_values import plain
 from sktl._utils.paths import in_utf8, shown
+from sktl._utils.short_text import count
 from sktl._version import __version__
 from sktl._words import shortened, shown_value, type_of
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
@@ -262,7 +263,7 @@ def _source_in_words(values: dict[str, Any]) -> str:
         return "an unknown network"
     n, precision = source.n_stages, " in float32" if source.precision == "float32" else ""
     return (
-        f"{n} stage{'s' * (n > 1)} of {source.described}{precision} (digest {source.digest[:8]}) and "
+        f"{count(n, 'stage')} of {source.described}{precision} (digest {source.digest[:8]}) and "
         f"{shortened(source.preprocessing, 400)}"
     )
 
@@ -270,7 +271,7 @@ def _source_in_words(values: dict[str, Any]) -> str:
 def _other_names(found: Sequence[str], names: Sequence[str]) -> str:
     """Return how the names in a file differ from the names of some images."""
     n, n_own = len(found), len(names)
-    which = "other images" if n == n_own else f"{n:,} image{'s' * (n != 1)} instead of {n_own:,}"
+    which = "other images" if n == n_own else f"{count(n)} instead of {n_own:,}"
     different = ((one, own) for one, own in zip(found, names, strict=False) if one != own)
     if first := next(different, None):
         which += f"; the first that differs is {shown(first[0])} instead of {shown(first[1])}"

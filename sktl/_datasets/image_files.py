@@ -19,6 +19,7 @@ from sktl._images.format_readers import IMAGE_SUFFIXES, is_dicom_image, is_read_
 from sktl._images.pillow_opening import is_icon
 from sktl._images.url_text import is_url, masked
 from sktl._utils.paths import kept_path, shown, user_path, working_folder
+from sktl._utils.short_text import first_few
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 # Files and folders of operating systems, file managers and network drives, in lower case: previews and trash, whose
@@ -30,13 +31,11 @@ _OF_THE_SYSTEM = {
     "#snapshot", "~snapshot",
 }  # fmt: skip
 _TABLES = {".csv", ".tsv"}
-_LISTED = 5
 
 
-def listed(names: Sequence[str], most: int = _LISTED) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
     """Return names as text for a message, of bounded length."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
+    return first_few(names, shown, most)
 
 
 def existing_folder(folder: Any, wanted: str) -> Path:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import ntpath
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,25 +14,16 @@ import numpy as np
 from sktl._images.missing_files import file_meant
 from sktl._images.url_text import is_url, masked
 from sktl._targets.joined_labels import find_joined
-from sktl._utils.paths import shown, user_path, why_no_file
+from sktl._utils.paths import shown, user_path
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
+from .csv_rows import rows_of_csv
 from .image_files import listed
 
 _PATH_COLUMNS = ("path", "file", "filename", "image")
-_DELIMITERS = (",", ";", "\t")
-# A first line that names the delimiter for Excel, which does not show it as a row.
-_DELIMITER_LINE = re.compile(r"(\"?)sep=([^\w\s\"]|\t)\1(?:\r?\n|\r)", re.IGNORECASE)
-# The first bytes of files that are not text, and what such files are.
-_FORMATS = {
-    b"PK\x03\x04": "a workbook or an archive",
-    b"\xd0\xcf\x11\xe0": "a workbook or an archive",
-    b"PAR1": "a Parquet file",
-    b"\x1f\x8b": "compressed by gzip",
-}
 # Missing files that a message names.
 _MOST_MISSING = 10
 
@@ -68,7 +56,10 @@ class LabelTable:
             If the file cannot be read or is not a table with a header.
         """
         name = shown(path)
-        (first, header), *body = _numbered_rows(path, name)
+        rows = rows_of_csv(path, "table", "Pass a CSV file.", skips_spaces=True)
+        if not rows:
+            raise InvalidInputError(f"{name} is empty. Pass a table with a header.")
+        (first, header), *body = [(number, [cell.strip() for cell in cells]) for number, cells in rows]
         if not body:
             raise InvalidInputError(f"{name} has no rows below row {first}, which must hold the names of the columns.")
         for number, cells in body:
@@ -158,46 +149,6 @@ class LabelTable:
             " To leave out such rows, mark the others in a further column, such as state, and pass "
             "where={'state': 'labeled'}."
         )
-
-
-def _numbered_rows(path: str, name: str) -> list[tuple[int, list[str]]]:
-    """Return the rows of a file that are not blank, with their numbers. There is at least one."""
-    text = _text(path, name)
-    line = _DELIMITER_LINE.match(text)
-    if line:
-        text, delimiter = text[line.end() :], line[2]
-    else:
-        header = text.partition("\n")[0]
-        delimiter = next((one for one in _DELIMITERS if one in header), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    try:
-        rows = [(number, [cell.strip() for cell in row]) for number, row in enumerate(reader, 1)]
-    except csv.Error as error:
-        number = reader.line_num + bool(line)  # of the file, with the line that names the delimiter
-        raise InvalidInputError(f"{name} is not a CSV file: line {number}: {error}. Correct it.") from error
-    rows = [(number, row) for number, row in rows if any(row)]
-    if not rows:
-        raise InvalidInputError(f"{name} is empty. Pass a table with a header.")
-    return rows
-
-
-def _text(path: str, name: str) -> str:
-    if other := why_no_file(path):
-        raise InvalidInputError(f"The table {name} cannot be read: it {other}. Pass a CSV file.")
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInputError(f"The table {name} cannot be read: {reason}. Pass a CSV file.") from error
-    if found := [what for start, what in _FORMATS.items() if content.startswith(start)]:
-        raise InvalidInputError(f"{name} is {found[0]}. Save the table as CSV.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(
-            f'{name} is not text in UTF-8. Save it as CSV in UTF-8 ("CSV UTF-8" in Excel).'
-        ) from error
 
 
 def _any_of(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sktl._utils.paths import shown
+from sktl._utils.short_text import count
 
 from .output_differences import UNITS
 
@@ -99,7 +100,7 @@ class ExportReport:
         equal = self.kind in ("classes", "labels") and not self.n_changed
         labels = "; all labels are equal" if equal else ""
         return (
-            f"Compared with the estimator in {self.runtime} on {self.n_images} images: {what} differ by at most "
+            f"Compared with the estimator in {self.runtime} on {count(self.n_images)}: {what} differ by at most "
             f"{self.difference:.1e}{unit}{labels}."
         )
 

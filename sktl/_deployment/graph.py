@@ -14,7 +14,7 @@ from torch import nn
 from sktl._backbones.taps import Tapped
 from sktl._estimators.fitted_features import other_blocks
 from sktl._features.batchnorm_folding import fold_batchnorm
-from sktl._features.frozen_trunk import relative_difference
+from sktl._features.feature_provenance import relative_difference
 from sktl._images.preprocessing import Preprocessing
 from sktl._utils.compiler_import import import_compiler_without_folder
 from sktl._utils.forked_gradients import keep_gradients_possible

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from sktl._utils.short_text import count
 from sktl.exceptions import ExportError, InvalidParameterError
 from sktl.runtime.document import ModelDocument
 
@@ -56,7 +57,7 @@ def check_rounding(kind: str, comparison: Comparison, expected: Answers, n_refer
         reasons.append(f"p-values of typicality differ by up to {comparison.typicality_difference:.1e}")
     is_far = kind == "numbers" and rounding_of(kind, expected.outputs) > TOLERANCES[kind] / 10
     raise ExportError(
-        f"The exported model differs from the estimator on {comparison.n_images} images in {runtime}: "
+        f"The exported model differs from the estimator on {count(comparison.n_images)} in {runtime}: "
         f"{' and '.join(reasons)}; at most {TOLERANCES[kind]:g} and no label are allowed. No file was written. "
         f"{_FAR_FROM_ZERO if is_far else 'Export to another format, or fit with another backbone.'}"
     )
@@ -67,7 +68,7 @@ def check_drop(precision: str, comparison: Comparison, max_drop: float) -> None:
     if comparison.drop <= max_drop:
         return
     raise ExportError(
-        f"precision={precision!r} loses {comparison.drop:.4f} on {comparison.n_images} images, and "
+        f"precision={precision!r} loses {comparison.drop:.4f} on {count(comparison.n_images)}, and "
         f"{comparison.n_changed} labels change; max_drop is {max_drop:g}. No file was written. Pass a larger max_drop, "
         "or choose a higher precision."
     )

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktl._backbones.taps import DEVIATION
+from sktl._utils.short_text import count, first_few, fitted
 
-_LISTED_CLASSES = 5
 _LONGEST_NAME = 40
 
 
@@ -29,11 +29,6 @@ class Fact(NamedTuple):
     name: str
     value: str
     attribute: str
-
-
-def one_line(text: Any) -> str:
-    """Return text without line breaks and control characters."""
-    return " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
 
 
 def is_fitted(estimator: Any) -> bool:
@@ -59,10 +54,10 @@ def is_trained(estimator: Any) -> bool:
 def _outputs(predictor: Any) -> list[str]:
     """Return how many classes and images, labels or numbers there are."""
     if not hasattr(predictor, "classes_"):
-        return [f"{predictor.n_outputs_} number{'s' if predictor.n_outputs_ > 1 else ''}"]
+        return [count(predictor.n_outputs_, "number")]
     if predictor.multilabel_:
-        return [f"{len(predictor.classes_)} labels"]
-    return [f"{len(predictor.classes_)} classes", f"{predictor.class_count_.sum()} images"]
+        return [count(len(predictor.classes_), "label")]
+    return [count(len(predictor.classes_), "class", "classes"), count(predictor.class_count_.sum())]
 
 
 def facts_of(estimator: Any) -> Iterator[Fact]:
@@ -73,7 +68,7 @@ def facts_of(estimator: Any) -> Iterator[Fact]:
     height, width = backbone.preprocessing.crop
     yield Fact("Network", _network(backbone), "backbone_")
     # Only the name of a local file: a notebook may be shared, and the rest of the path is private.
-    yield Fact("Weights", _name(os.path.basename(backbone.weights)), "backbone_.weights")
+    yield Fact("Weights", fitted(os.path.basename(backbone.weights), _LONGEST_NAME), "backbone_.weights")
     yield Fact("Input", f"{height} x {width} pixels", "backbone_.preprocessing")
     yield _device(estimator)
     yield Fact("Features", _features(estimator), "feature_stages_")
@@ -133,15 +128,10 @@ def _facts_of_outputs(predictor: Any) -> Iterator[Fact]:
         yield Fact("Images", str(predictor.class_count_.sum()), "class_count_")
 
 
-def _name(text: Any) -> str:
-    line = one_line(text)
-    return line if len(line) <= _LONGEST_NAME else line[: _LONGEST_NAME - 1] + "…"
-
-
 def _network(backbone: Any) -> str:
     n_stages = backbone.first_stages
     part = "" if n_stages is None else f", first {n_stages} stages" if n_stages > 1 else ", first stage"
-    return _name(backbone.name) + part
+    return fitted(backbone.name, _LONGEST_NAME) + part
 
 
 def _trained(classifier: Any) -> str:
@@ -150,14 +140,12 @@ def _trained(classifier: Any) -> str:
         return "output layer"
     if n_stages := classifier.backbone_.n_stages:
         return f"output layer and {recipe.n_trainable} of {n_stages} stages"
-    return f"output layer and {recipe.n_trainable} stage{'s' if recipe.n_trainable > 1 else ''}"
+    return f"output layer and {count(recipe.n_trainable, 'stage')}"
 
 
 def _classes(classifier: Any) -> str:
-    counts = zip(classifier.classes_.tolist(), classifier.class_count_.tolist(), strict=True)
-    listed = [f"{_name(label)} ({count})" for label, count in counts][:_LISTED_CLASSES]
-    more = len(classifier.classes_) - len(listed)
-    return f"{len(classifier.classes_)}: {', '.join(listed)}{f' and {more} more' if more else ''}"
+    counts = [*zip(classifier.classes_.tolist(), classifier.class_count_.tolist(), strict=True)]
+    return f"{len(counts)}: {first_few(counts, lambda pair: f'{fitted(pair[0], _LONGEST_NAME)} ({pair[1]})')}"
 
 
 def _last_phase(classifier: Any) -> list[Any]:

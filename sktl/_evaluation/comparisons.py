@@ -10,7 +10,7 @@ from typing import Any, Self, cast
 import numpy as np
 
 from sktl._targets.label_targets import zeros_and_ones
-from sktl._targets.number_targets import number_columns, string_names
+from sktl._targets.number_targets import number_columns, string_names, units_of
 from sktl._targets.target_columns import check_labels, codes_of
 from sktl._targets.target_tables import Table, check_column_names, columns_of
 from sktl._utils.short_text import fitted, percent, rounded, with_percent
@@ -189,7 +189,7 @@ class LabelComparison(Comparison):
         for word, some in (("wrong: ", found & ~has), ("missed: ", has & ~found), ("", has & found)):
             positions = np.flatnonzero(some)
             for k in positions[np.argsort(-proba[positions], kind="stable")]:
-                suffix = f" ({percent(proba[k])})"
+                suffix = f" ({percent(proba[k], 0)})"
                 lines.append(fitted(f"{word}{self.names[k]}", max(letters - len(suffix), 8)) + suffix)
         return "\n".join(_at_most(lines) or ["no label"])
 
@@ -284,9 +284,7 @@ class NumberComparison(Comparison):
 
 def _deviations(numbers: np.ndarray) -> np.ndarray:
     """Return the standard deviation of each column; 1 for columns whose numbers are all equal."""
-    # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
-    unit = np.abs(numbers).max(axis=0, initial=0.0)
-    unit = np.where(unit > 0, unit, 1.0)
+    unit = units_of(numbers)
     deviations = (numbers / unit).std(axis=0) * unit
     return np.where(np.ptp(numbers / unit, axis=0) > 0, deviations, 1.0)
 

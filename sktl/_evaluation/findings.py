@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sktl._targets.target_columns import first_shown
+from sktl._utils.short_text import count, first_few, percent
 from sktl._utils.similar_names import resemblances
 from sktl._words import shown_value
 from sktl.exceptions import ImageFailure
@@ -16,7 +17,7 @@ from .class_figures import ClassFigures
 from .group_figures import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
-from .sentences import percent, short
+from .sentences import short
 from .true_values import missing_counts
 from .typicality_figures import LOW, TypicalityFigures, too_few_references
 
@@ -68,17 +69,17 @@ def about_images(
     """
     findings = []
     if failures:
-        message = f"{_images(len(failures))} cannot be read and {_are(len(failures))} left out of all figures."
+        message = f"{count(len(failures))} cannot be read and {_are(len(failures))} left out of all figures."
         positions, reasons = zip(*((failure.position, failure.reason) for failure in failures), strict=True)
         findings.append(Finding("unreadable", message, positions, reasons))
     unlabelled = missing.all(axis=1)
     incomplete = missing.any(axis=1) & ~unlabelled
     if n := int(unlabelled.sum()):
-        message = f"{_images(n)} {'has' if n == 1 else 'have'} no {what} and {_are(n)} left out of all figures."
+        message = f"{count(n)} {'has' if n == 1 else 'have'} no {what} and {_are(n)} left out of all figures."
         findings.append(Finding("no_label", message, tuple(np.flatnonzero(unlabelled).tolist())))
     if n := int(incomplete.sum()):
         message = (
-            f"For {_images(n)}, values of some {what}s are missing: {missing_counts(missing[incomplete], names)}. "
+            f"For {count(n)}, values of some {what}s are missing: {missing_counts(missing[incomplete], names)}. "
             f"{'It is' if n == 1 else 'They are'} left out of all figures, also of the other {what}s."
         )
         findings.append(Finding("some_labels_missing", message, tuple(np.flatnonzero(incomplete).tolist())))
@@ -95,7 +96,7 @@ def about_classes(figures: ClassFigures, positions: np.ndarray) -> list[Finding]
         message = (
             f"The model was not trained on the {'classes' if several else 'class'} "
             f"{first_shown(figures.classes[n_known:])}. It cannot predict {'them' if several else 'it'}, so "
-            f"{_images(n)} {'counts' if n == 1 else 'count'} as wrong, and {_are(n)} left out of the log loss. "
+            f"{count(n)} {'counts' if n == 1 else 'count'} as wrong, and {_are(n)} left out of the log loss. "
             f"{resemblances(figures.classes[n_known:], figures.classes[:n_known])}"
         ).rstrip()
         findings.append(Finding("unknown_class", message, tuple(positions[unknown].tolist())))
@@ -142,8 +143,7 @@ def _about_counts(counts: Sequence[tuple[str, int]], one: str, several: str) -> 
     if few:
         message = (
             f"There are fewer than {_FEW_IMAGES} images of {len(few)} {one if len(few) == 1 else several}: "
-            f"{', '.join(few[:5])}{f' and {len(few) - 5} more' if len(few) > 5 else ''}. Figures of such "
-            f"{several} are rough; look at the intervals."
+            f"{first_few(few)}. Figures of such {several} are rough; look at the intervals."
         )
         findings.append(Finding("few_images", message))
     return findings
@@ -199,16 +199,12 @@ def about_training_images(known: np.ndarray | None, positions: np.ndarray) -> li
     n = int(known.sum())
     if not n:
         return []
-    which = f"At least {n:,} of the {_images(len(known))}"
+    which = f"At least {n:,} of the {count(len(known))}"
     if n == len(known):
-        which = "The image" if n == 1 else f"All {_images(n)}"
+        which = "The image" if n == 1 else f"All {count(n)}"
     are = "is a training image, or a copy of one" if n == 1 else "are training images, or copies of them"
     message = f"{which} {are}. Figures for training images say nothing about new images."
     return [Finding("training_images", message, tuple(positions[known].tolist()))]
-
-
-def _images(n: int) -> str:
-    return f"{n:,} image{'' if n == 1 else 's'}"
 
 
 def _are(n: int) -> str:

@@ -8,8 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sktl._targets.sample_groups import check_groups
-from sktl._targets.target_columns import check_complete
+from sktl._targets.sample_groups import distinct_groups
 
 from .confidence_intervals import Mean, Rate
 
@@ -56,10 +55,8 @@ class Groups:
         InvalidInputError
             If there is not one group per image, or a group is missing.
         """
-        codes = check_groups(groups, n_images, of)
-        if codes is None:
-            return None
-        return cls(codes, tuple(map(_name_of, np.unique(check_complete(groups, "groups")))))
+        found = distinct_groups(groups, n_images, of)
+        return None if found is None else cls(found[1], tuple(map(_name_of, found[0])))
 
     def take(self, rows: np.ndarray) -> Groups:
         """Return the groups of some images. Groups without images are left out."""

@@ -13,6 +13,8 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
+from sktl._targets.number_targets import units_of
+
 FIGURES = ("precision", "recall", "f1-score", "support")
 _LARGEST = 5
 
@@ -143,8 +145,7 @@ class NumberMetrics:
 
     def r2s(self) -> list[float | None]:
         """Return the coefficient of determination of each column; None for columns whose true numbers are all equal."""
-        scales = np.abs(self.truth).max(axis=0, initial=0.0)
-        scales = np.where(scales > 0, scales, 1.0)  # squares of very large or small numbers are not finite, or 0
+        scales = units_of(self.truth)
         truth, errors = self.truth / scales, (self.predictions - self.truth) / scales
         totals, rests = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0), (errors**2).sum(axis=0)
         constant = (self.truth == self.truth[:1]).all(axis=0)

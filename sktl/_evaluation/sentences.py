@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import NONE, count, decimal, first_few, fitted, number, percent
 
 from .calibration import Calibration, CoverageTarget
 from .class_figures import ClassFigures
@@ -17,32 +17,8 @@ from .model_figures import Figures
 from .number_figures import NumberFigure, NumberFigures
 from .typicality_figures import LOW, TypicalityFigures, too_few_references
 
-# In place of a figure that is not defined.
-NONE = "-"
 # Longer names of classes are cut in their middle.
 _LETTERS = 32
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """Return a share in percent; it is not rounded to 0 or 100 % unless it is exactly 0 or 1."""
-    if math.isnan(share):
-        return NONE
-    unit = 10.0**-digits
-    if 0 < share * 100 < unit / 2:
-        return f"< {unit:g} %"
-    if 100 - unit / 2 <= share * 100 < 100:
-        return f"> {100 - unit:g} %"
-    return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{share * 100:.{digits}f} %"
-
-
-def number(value: float | None) -> str:
-    """Return a number with four digits, or a dash."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
-
-
-def decimal(value: float | None, digits: int = 3) -> str:
-    """Return a score in [0, 1], or a dash."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def threshold(value: float | None) -> str:
@@ -58,11 +34,6 @@ def interval(figure: Rate | Mean) -> str:
         )
         return f"{low} to {high} %" if figure.n else ""
     return f"{number(figure.low)} to {number(figure.high)}" if math.isfinite(figure.high) else ""
-
-
-def count(n: int, one: str = "image", several: str = "") -> str:
-    """Return a number of things."""
-    return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
 def short(name: object) -> str:
@@ -201,5 +172,4 @@ def of_typicality(typicality: TypicalityFigures) -> str:
 
 def listed(names: Sequence[str], n: int = 10) -> str:
     """Return the first few names."""
-    more = [f"and {len(names) - n:,} more"] if len(names) > n else []
-    return ", ".join([*map(short, names[:n]), *more])
+    return first_few(names, short, n)

@@ -11,12 +11,12 @@ from scipy.sparse import issparse
 
 from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells
 from sktl._targets.target_tables import Table
+from sktl._utils.short_text import first_few
 from sktl._utils.similar_names import resemblances
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
 # Columns with missing values that messages name.
-_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,7 @@ def missing_counts(missing: np.ndarray, names: Sequence[str]) -> str:
     """Return the columns with the most missing values, and the number of these values, as text."""
     counts = missing.sum(axis=0)
     columns = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
-    listed = [f"{shown_value(names[k])} ({counts[k]:,})" for k in columns[:_LISTED]]
-    return ", ".join([*listed, *([f"and {len(columns) - _LISTED} more"] if len(columns) > _LISTED else [])])
+    return first_few(columns, lambda k: f"{shown_value(names[k])} ({counts[k]:,})")
 
 
 def class_codes(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:

@@ -193,12 +193,7 @@ class FeatureExtractor:
         with single_threaded_pool(n_threads(self.n_jobs)) as pool:
             keys, problems = read_keys(samples, pool, self.cache)
         readable = [*{key for key in keys if key not in problems}]
-        if (facts := self._known_facts()) is None:
-            return len(readable)
-        space = self._space(facts)
-        n_keys = rows_per_block(self.row_bytes, COPIED_BYTES)
-        blocks = (readable[start : start + n_keys] for start in range(0, len(readable), n_keys))
-        return len(readable) - sum(len(space.cache.get(space.name, block)) for block in blocks)
+        return len(readable) - len(self._cached(readable))
 
     def digest(self, samples: Sequence[Sample]) -> str:
         """Return a digest of the contents of samples, in order."""
@@ -269,15 +264,17 @@ class FeatureExtractor:
         """Return the content keys known without reading a file, by position, and the positions with cached rows."""
         with single_threaded_pool(n_threads(self.n_jobs)) as pool:
             keys = known_keys(samples, pool, self.cache)
-        if (facts := self._known_facts()) is None:
-            return keys, []
-        space = self._space(facts)
         of_rows = {i: key if self.view is None else self.view.key(key) for i, key in keys.items()}
-        n_keys = rows_per_block(self.row_bytes, COPIED_BYTES)
-        wanted = [*of_rows.values()]
-        blocks = (wanted[start : start + n_keys] for start in range(0, len(wanted), n_keys))
-        found = {key for block in blocks for key in space.cache.get(space.name, block)}
+        found = self._cached([*of_rows.values()])
         return keys, [i for i, key in of_rows.items() if key in found]
+
+    def _cached(self, keys: list[bytes]) -> set[bytes]:
+        """Return the keys under which rows are cached."""
+        if (facts := self._known_facts()) is None:
+            return set()
+        space, n_keys = self._space(facts), rows_per_block(self.row_bytes, COPIED_BYTES)
+        blocks = (keys[start : start + n_keys] for start in range(0, len(keys), n_keys))
+        return {key for block in blocks for key in space.cache.get(space.name, block)}
 
     def _read_and_computed(self, samples: Sequence[Sample]) -> tuple[np.ndarray, list[ImageFailure]]:
         n_workers = n_threads(self.n_jobs)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
+import numpy as np
+
 from sktl._words import shortened
 
 # The largest number in a file: more features or pixels do not fit into memory.
@@ -107,3 +109,11 @@ class FeatureSource:
         height, width = self.image_size
         precision = "" if self.precision == "float32" else f" in {shortened(self.precision)}"
         return f"backbone={backbone} with weights {weights}{stages} at {height} x {width} pixels{precision}"
+
+
+def relative_difference(outputs: np.ndarray, reference: np.ndarray) -> float:
+    """Return the largest difference relative to the largest output; infinite if shapes differ."""
+    if outputs.shape != reference.shape:
+        return np.inf
+    largest = float(np.abs(reference).max(initial=0.0))
+    return float(np.abs(outputs - reference).max(initial=0.0)) / (largest or 1.0)

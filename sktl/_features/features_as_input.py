@@ -18,8 +18,7 @@ from sktl._utils.threads import single_threaded
 from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError
 
-from .feature_provenance import ANSWER_TOLERANCE, FeatureSource
-from .frozen_trunk import relative_difference
+from .feature_provenance import ANSWER_TOLERANCE, FeatureSource, relative_difference
 from .image_features import ImageFeatures
 
 # Training holds up to this many bytes of features in memory; it reads more from the file, block by block.

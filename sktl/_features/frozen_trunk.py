@@ -27,6 +27,7 @@ from sktl._words import type_of
 from sktl.exceptions import BackboneError, SktlError
 
 from .batchnorm_folding import fold_batchnorm
+from .feature_provenance import relative_difference
 from .network_checks import depends_on_others, keeps_state
 
 # Images per chunk. On a CPU, activations of a chunk must fit into the processor's cache: large batches spend their time
@@ -242,11 +243,3 @@ class ReadingWatch(OperationWatch):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.saw_reading |= func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
         return func(*args, **(kwargs or {}))
-
-
-def relative_difference(outputs: np.ndarray, reference: np.ndarray) -> float:
-    """Return the largest difference relative to the largest output; infinite if shapes differ."""
-    if outputs.shape != reference.shape:
-        return np.inf
-    largest = float(np.abs(reference).max(initial=0.0))
-    return float(np.abs(outputs - reference).max(initial=0.0)) / (largest or 1.0)

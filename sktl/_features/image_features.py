@@ -14,10 +14,11 @@ import numpy as np
 from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, has_changed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
+from sktl._utils.short_text import count
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .feature_provenance import ANSWER_TOLERANCE, FeatureSource
+from .feature_provenance import ANSWER_TOLERANCE, FeatureSource, relative_difference
 from .feature_rows import COPIED_BYTES, rows_per_block
 
 # Entries of headers that the parts of a set have in common, because a run resumes only if they are equal.
@@ -162,9 +163,8 @@ def _is_equal(name: str, *headers: dict[str, Any]) -> bool:
         return bool(first == second)
     # Names do not matter, and the answer of a network depends on the machine, by rounding.
     one, other = (np.array(source.get("answer", []), dtype=np.float64) for source in (first, second))
-    largest, ignored = np.abs(one).max(initial=0), dict.fromkeys(("answer", "backbone", "weights"))
-    is_near = one.shape == other.shape and np.abs(one - other).max(initial=0) <= ANSWER_TOLERANCE * largest
-    return bool(is_near and first | ignored == second | ignored)
+    ignored = dict.fromkeys(("answer", "backbone", "weights"))
+    return relative_difference(other, one) <= ANSWER_TOLERANCE and bool(first | ignored == second | ignored)
 
 
 class ImageFeatures(Sequence[Any]):
@@ -330,7 +330,7 @@ class ImageFeatures(Sequence[Any]):
 
     def __repr__(self) -> str:
         n_all = len(self._store)
-        part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
+        part = count(n_all) if n_all == len(self) else f"{len(self):,} of {count(n_all)}"
         return f"ImageFeatures({shown_value(self.backbone)}, {part}, {self._n_columns} features)"
 
 

@@ -175,8 +175,9 @@ def _triangle(samples: torch.Tensor) -> torch.Tensor:
     add_products(products, samples)
     products = products.to(torch.float64)
     # Rounding may make the smallest eigenvalues negative. A multiple of the identity compensates for this, and grows
-    # until the factorization succeeds.
-    more = 200 * torch.finfo(samples.dtype).eps * products.diagonal().mean()
+    # until the factorization succeeds. It is not 0 if all samples are 0, because their images are equal.
+    eps = torch.finfo(samples.dtype).eps
+    more = (200 * eps * products.diagonal().mean()).clamp_min(eps)
     while True:
         products.diagonal().add_(more)
         triangle, failed = torch.linalg.cholesky_ex(products)

@@ -10,7 +10,8 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from sktl._backbones.resolve_backbone import is_path
-from sktl._estimators.summary import is_trained, one_line
+from sktl._estimators.summary import is_trained
+from sktl._utils.short_text import fitted, printable_line
 from sktl._version import library_versions
 from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError
@@ -129,7 +130,7 @@ def model_card(
     ]
     data = ModelCardData(
         library_name="sktl", pipeline_tag=task.name if task.on_hub else None, tags=["sktl", task.name], license=license,
-        model_name=one_line(title), eval_results=results or None,
+        model_name=printable_line(title), eval_results=results or None,
     )  # fmt: skip
     sections = [
         f"# {_plain(title)}",
@@ -164,9 +165,7 @@ def _numbers(regressor: Any) -> _Task:
 
 def _plain(text: Any, longest: int | None = None) -> str:
     """Return text on one line, with all special characters of Markdown and HTML escaped."""
-    line = one_line(text)
-    if longest is not None and len(line) > longest:
-        line = line[: longest - 1] + "…"
+    line = printable_line(text) if longest is None else fitted(text, longest)
     line = re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", line)
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)  # otherwise, it would start a list or underline a heading
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from sktl._utils.locks import fork_safe_lock
+from sktl._utils.short_text import count
 from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -114,7 +115,7 @@ class LazyImages(Sequence[Any]):
 
     def __repr__(self) -> str:
         n_all = length_of(self._sequence)
-        part = f"{len(self)} images" if n_all == len(self) else f"{len(self)} of {n_all} images"
+        part = count(len(self)) if n_all == len(self) else f"{len(self)} of {n_all} images"
         return f"LazyImages({_name_of(self._sequence)}, {part})"
 
 

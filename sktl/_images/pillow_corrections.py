@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImagePalette
 
-from .pillow_opening import open_image
+from .pillow_opening import PNG_SIGNATURE, open_image
 from .tiff_tags import Tag
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 # Text chunks of PNG files that may contain the orientation, which Pillow reads.
 _ORIENTATION_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"exif\0")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -34,9 +33,9 @@ def without_texts(content: bytes) -> bytes:
 
     Pillow limits the size of text chunks by process-wide settings, and refuses images whose text is longer.
     """
-    if not content.startswith(_PNG):
+    if not content.startswith(PNG_SIGNATURE):
         return content
-    parts, start, at = [], 0, len(_PNG)
+    parts, start, at = [], 0, len(PNG_SIGNATURE)
     while at + 12 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
         end = at + 12 + length

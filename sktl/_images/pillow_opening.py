@@ -30,7 +30,7 @@ _REFUSED = {
 _ICON = b"\0\0\1\0"
 # The signature, the number of icons, and the size and place of the first one.
 _ICON_HEAD = struct.Struct("<4sH8xII")
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def open_image(content: bytes, formats: Iterable[str] | None = None) -> ImageFile:
@@ -97,7 +97,7 @@ def _check_icon(content: bytes) -> None:
     """Raise `ImageProblem` if the icon that Pillow reads is too large. Pillow decodes it when it opens the file."""
     file = BytesIO(content)
     file.seek(IcoImagePlugin.IcoFile(file).entry[0].offset)
-    is_png = content.startswith(_PNG, file.tell())
+    is_png = content.startswith(PNG_SIGNATURE, file.tell())
     with (PngImagePlugin.PngImageFile if is_png else BmpImagePlugin.DibImageFile)(file) as icon:
         check_size(icon.width, icon.height if is_png else icon.height // 2)  # a bitmap is followed by its mask
 

@@ -173,11 +173,11 @@ class _Server:
     """How many images in a row the server of some URLs did not answer for, and when it did not for the last one."""
 
     _all: dict[str, _Server] = {}  # noqa: RUF012 - shared by the process
+    _lock = fork_safe_lock()  # one for all servers, because each such lock stays registered and slows down forks
 
     def __init__(self) -> None:
         self._n_silent = 0
         self._since = 0.0
-        self._lock = fork_safe_lock()
 
     @classmethod
     def of(cls, url: str) -> _Server:

@@ -15,7 +15,7 @@ from sktl._targets.target_columns import check_labels
 from sktl._targets.target_tables import is_table
 from sktl._utils.optional import require
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.short_text import fitted
+from sktl._utils.short_text import fitted, percent
 from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -379,7 +379,7 @@ def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
         with np.errstate(invalid="ignore"):  # if all images are the same, PCA divides by a variance of 0
             coordinates[:, :n_components] = pca.fit_transform(features.astype(np.float64))
         for i, share in enumerate(np.nan_to_num(pca.explained_variance_ratio_)):
-            names[i] = f"principal component {i + 1} ({share:.0%} of variance)".replace("%", " %")
+            names[i] = f"principal component {i + 1} ({percent(share, 0)} of variance)"
     return coordinates, (names[0], names[1])
 
 

@@ -24,7 +24,7 @@ from sktl._utils.devices import nearest_device
 from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.optional import require
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.short_text import rounded, with_percent
+from sktl._utils.short_text import count, rounded, with_percent
 from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -379,8 +379,8 @@ def _positions(target: Any, n_outputs: int, n: int) -> np.ndarray:
     for position in _of_each(target, n, "position").tolist():
         if not isinstance(position, Integral) or isinstance(position, bool) or not 0 <= int(position) < n_outputs:
             raise InvalidInputError(
-                f"target has the position {shown_value(position)}, but the regressor predicts {n_outputs} "
-                f"number{'s' if n_outputs > 1 else ''}. Pass an integer from 0 to {n_outputs - 1}."
+                f"target has the position {shown_value(position)}, but the regressor predicts "
+                f"{count(n_outputs, 'number')}. Pass an integer from 0 to {n_outputs - 1}."
             )
     return np.broadcast_to(target, n).astype(np.int64)
 

@@ -15,6 +15,7 @@ from sklearn.model_selection import check_cv
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
+from sktl._utils.short_text import count
 from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
@@ -134,7 +135,7 @@ def _dealt(n_folds: int, targets: Targets, groups: np.ndarray | None, seed: int)
     dealt = targets.with_changes(groups=numbers).deal(n_folds, seed)
     if dealt.n_folds < n_folds and groups is not None:
         advice = f": pass cv={dealt.n_folds}" if dealt.n_folds > 1 else ", and folds do not split groups"
-        raise ValueError(f"groups has only {dealt.n_folds} group{'s' * (dealt.n_folds > 1)}{advice}.")
+        raise ValueError(f"groups has only {count(dealt.n_folds, 'group')}{advice}.")
     if dealt.n_folds < n_folds:
         raise ValueError(f"only {dealt.n_folds} folds are possible.")
     held_out = [dealt.of_sample == fold for fold in range(n_folds)]

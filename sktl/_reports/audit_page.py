@@ -9,6 +9,7 @@ import numpy as np
 
 from sktl._audit.issues import KINDS
 from sktl._utils.paths import common_folder
+from sktl._utils.short_text import count
 
 from .audit_page_data import (
     WHOSE,
@@ -88,12 +89,12 @@ def _elements(
 
 
 def _introduction(audit: Audit, folders: dict[str, str]) -> list[Markup]:
-    test = f" and {_counted(audit.n_test, 'test image')}" if audit.n_test else ""
+    test = f" and {count(audit.n_test, 'test image')}" if audit.n_test else ""
     kinds, counts = np.unique(audit.issues["kind"], return_counts=True)
     of_kind = dict(zip(kinds.tolist(), counts.tolist(), strict=True))
     found = [_named_count(kind, of_kind[kind]) for kind in KINDS if kind in of_kind]
     return [
-        tag("h1", f"Audit of {_counted(audit.n_train, 'training image')}{test}"),
+        tag("h1", f"Audit of {count(audit.n_train, 'training image')}{test}"),
         tag("p", f"Found: {', '.join(found)}." if found else "Found nothing."),
         *(tag("p", note, class_="note") for note in audit._notes),
         *(
@@ -104,14 +105,9 @@ def _introduction(audit: Audit, folders: dict[str, str]) -> list[Markup]:
     ]
 
 
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _named_count(kind: str, n: int) -> str:
     words = WORDS[kind]
-    name = words.one if n == 1 else words.several
-    return f"{n:,} {name.lower()}"
+    return count(n, words.one.lower(), words.several.lower())
 
 
 def _limits(n_more: int, n_bare: int, limit: int) -> list[Markup]:
@@ -119,13 +115,13 @@ def _limits(n_more: int, n_bare: int, limit: int) -> list[Markup]:
     notes = []
     if n_more:
         notes.append(
-            f"{_counted(n_more, 'less important finding')} {'is' if n_more == 1 else 'are'} not on this page, which "
+            f"{count(n_more, 'less important finding')} {'is' if n_more == 1 else 'are'} not on this page, which "
             "has room for a limited number. To see the rest, decide about these, apply the decisions, and run the "
             "audit again; `audit.issues` has all."
         )
     if n_bare:
         notes.append(
-            f"{_counted(n_bare, 'less important finding')} {'has' if n_bare == 1 else 'have'} no thumbnail, because "
+            f"{count(n_bare, 'less important finding')} {'has' if n_bare == 1 else 'have'} no thumbnail, because "
             f"the thumbnails of this page take at most {limit / 1e6:,.1f} MB. To see them, open the files, write the "
             "page with a larger limit, or decide about the others, apply the decisions and run the audit again."
         )

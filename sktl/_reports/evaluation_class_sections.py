@@ -5,7 +5,8 @@ from __future__ import annotations
 from sktl._evaluation.calibration import Calibration, Coverage
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import fewest_images
-from sktl._evaluation.sentences import NONE, count, decimal, interval, of_calibration, percent, short, threshold
+from sktl._evaluation.sentences import interval, of_calibration, short, threshold
+from sktl._utils.short_text import NONE, count, decimal, percent
 
 from .evaluation_charts import Axis, Frame, interval_mark, with_intervals
 from .evaluation_elements import (

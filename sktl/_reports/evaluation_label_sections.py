@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sktl._evaluation.label_figures import LabelFigures
-from sktl._evaluation.sentences import NONE, count, decimal, interval, percent, short, threshold
+from sktl._evaluation.sentences import interval, short, threshold
+from sktl._utils.short_text import NONE, count, decimal, percent
 
 from .evaluation_charts import interval_mark
 from .evaluation_class_sections import calibration_section, calibration_tile, map_words

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktl._estimators.summary import Fact, facts_of, is_fitted, one_line
+from sktl._estimators.summary import Fact, facts_of, is_fitted
 from sktl._estimators.wrapped_estimators import check_instance, innermost, samples_for
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.evaluated_images import names_of, taken
@@ -30,6 +30,7 @@ from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
 from sktl._utils.settings_isolation import isolated
+from sktl._utils.short_text import count, printable_line
 from sktl.exceptions import ImageFailure
 from sktl.runtime.base_model import OnnxModel
 
@@ -85,7 +86,8 @@ class EvaluationReport(Evaluation):
         return self.summary()
 
     def __repr__(self) -> str:
-        return f"<EvaluationReport: {len(self.positions)} of {self.n_images} images, {len(self.findings)} findings>"
+        images = f"{len(self.positions):,} of {count(self.n_images)}"
+        return f"<EvaluationReport: {images}, {count(len(self.findings), 'finding')}>"
 
     def summary(self) -> str:
         """Return the most important figures and all findings as text.
@@ -221,15 +223,15 @@ def _about_model(model: Any) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
     """Return the facts and the limits of a model."""
     if is_fitted(model):
         return tuple(facts_of(model)), tuple(limits_of(model))
-    kind = Fact("Model", one_line(type(model).__name__), "")
+    kind = Fact("Model", printable_line(type(model).__name__), "")
     if not isinstance(model, OnnxModel):
         return (kind,), ()
     precision = Fact("Precision", model.document.precision, "document")
     facts, limits = (model.document.card.get(name) for name in ("facts", "limits"))  # of any type, if forged
-    of_training = facts.items() if isinstance(facts, dict) else ()
+    of_training = [map(printable_line, fact) for fact in facts.items()] if isinstance(facts, dict) else []
     return (
-        (kind, precision, *(Fact(one_line(name), one_line(value), "document") for name, value in of_training)),
-        tuple(map(one_line, limits)) if isinstance(limits, list) else (),
+        (kind, precision, *(Fact(name, value, "document") for name, value in of_training)),
+        tuple(map(printable_line, limits)) if isinstance(limits, list) else (),
     )
 
 

@@ -21,7 +21,7 @@ from .target_columns import as_numbers, cell_of
 from .target_tables import Table, columns_of, has_rows
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
-_NORMAL = 1.4826
+MAD_TO_STD = 1.4826
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,18 @@ def _has_no_labels(y: Any) -> bool:
     return not (np.isin(numbers, (0, 1)) if numbers.shape[1] > 1 else numbers == np.floor(numbers)).all()
 
 
+def units_of(numbers: np.ndarray) -> np.ndarray:
+    """Return the largest absolute number of each column, or 1 if all are 0.
+
+    Squares of very large or very small numbers leave the range of float64, unless the numbers are divided by it first.
+    """
+    largest = np.abs(numbers).max(axis=0, initial=0.0)
+    return np.where(largest > 0, largest, 1.0)
+
+
 def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted mean and standard deviation of each column; a constant column has scale 1."""
-    # Divided by the largest, because squares of very large or very small numbers leave the range of float64.
-    unit = np.abs(numbers).max(axis=0, initial=0.0)
-    unit = np.where(unit > 0, unit, 1.0)
+    unit = units_of(numbers)
     # Not by a BLAS, in which the bits of a column depend on its position.
     shares = (weights / weights.sum())[:, None]
     center = (shares * (numbers / unit)).sum(axis=0)
@@ -215,7 +222,7 @@ def _scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nda
 def _robust_scale(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted median and median absolute deviation of each column, or the deviation if most are equal."""
     center = _median(numbers, weights)
-    deviation = _NORMAL * _median(np.abs(numbers - center), weights)
+    deviation = MAD_TO_STD * _median(np.abs(numbers - center), weights)
     return center, np.where(deviation > 0, deviation, _scale(numbers, weights)[1])
 
 

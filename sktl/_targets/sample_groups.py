@@ -15,8 +15,22 @@ from .base_targets import Targets
 from .target_columns import check_complete
 
 
-def check_groups(groups: Any, n_samples: int, of: str = "X") -> np.ndarray | None:
+def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
     """Return the group of each sample as a number; None without groups.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one group per image, or a group is missing.
+    """
+    found = distinct_groups(groups, n_samples)
+    return None if found is None else found[1]
+
+
+def distinct_groups(groups: Any, n_samples: int, of: str = "X") -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the groups in order, each once, and the position of each sample's group among them; None without groups.
+
+    `of` names the samples in messages.
 
     Raises
     ------
@@ -31,7 +45,8 @@ def check_groups(groups: Any, n_samples: int, of: str = "X") -> np.ndarray | Non
         raise InvalidInputError(
             f"{name} has {len(values)} entries, but {of} has {n_samples} images. Pass one for each."
         )
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+    names, numbers = np.unique(values, return_inverse=True)
+    return names, numbers.astype(np.int64)
 
 
 def with_copies_together(targets: Targets, features: np.ndarray) -> Targets:

@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from sktl._utils.decimal_commas import have_decimal_commas
+from sktl._utils.short_text import first_few
 from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
 from sktl._words import one_line, shown_value, type_of
@@ -54,10 +55,9 @@ def cell_of(name: str, *position: Any) -> str:
     return f"{name}[{', '.join(map(str, position))}]" if position else name
 
 
-def first_shown(values: Iterable[Any], n: int = 5) -> str:
+def first_shown(values: Iterable[Any]) -> str:
     """Return the first few values in the form of messages."""
-    values = list(values)
-    return ", ".join([*map(shown_value, values[:n]), *([f"and {len(values) - n} more"] if len(values) > n else [])])
+    return first_few(list(values), shown_value)
 
 
 def check_labels(y: Any, name: str = "y", *, warns: bool = True) -> np.ndarray:

@@ -1,25 +1,35 @@
-"""Labels and numbers as text that fits: shortened labels, rounded numbers and percentages."""
+"""Labels, lists and numbers as text that fits: shortened labels, counts of things, rounded numbers and percentages."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+# In place of a figure that is not defined.
+NONE = "-"
 # Numbers with more digits before or after the point are shown with an exponent.
 _MOST_DIGITS = 7
 # Characters within words of several scripts, which Python does not count as printable.
 _JOINERS = "\u200c\u200d"
 
 
+def printable_line(text: Any) -> str:
+    """Return text on one line.
+
+    Line breaks and characters that cannot be printed, such as those that change the order of letters, are replaced by
+    spaces.
+    """
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in str(text)).split())
+
+
 def fitted(label: Any, width: int, lines: int = 1) -> str:
     """Return a label in at most `lines` lines of `width` letters, with an ellipsis in place of omitted letters.
 
-    In a single line, the middle is omitted, because labels of many classes often differ at their end. Line breaks and
-    characters that cannot be printed, such as those that change the order of letters, are replaced by spaces.
+    In a single line, the middle is omitted, because labels of many classes often differ at their end.
     """
-    text = " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in str(label)).split())
+    text = printable_line(label)
     if len(text) <= width:
         return text
     if lines == 1:
@@ -31,26 +41,50 @@ def fitted(label: Any, width: int, lines: int = 1) -> str:
     return "\n".join(wrapped)
 
 
-def percent(share: float) -> str:
-    """Return a probability for people; it is not rounded to 0 % or 100 % unless it is exactly 0 or 1."""
-    if 0.995 <= share < 1:
-        return "> 99 %"
-    if 0 < share <= 0.005:
-        return "< 1 %"
-    return f"{share:.0%}".replace("%", " %")
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share in percent; it is not rounded to 0 or 100 % unless it is exactly 0 or 1."""
+    if math.isnan(share):
+        return NONE
+    unit = 10.0**-digits
+    if 0 < share * 100 <= unit / 2:
+        return f"< {unit:g} %"
+    if 100 - unit / 2 <= share * 100 < 100:
+        return f"> {100 - unit:g} %"
+    return f"{share * 100:.{0 if share in (0, 1) else digits}f} %"
 
 
-def rounded(number: float, scale: float) -> str:
+def number(value: float | None) -> str:
+    """Return a number with four digits, or a dash."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Return a score in [0, 1], or a dash."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def rounded(value: float, scale: float) -> str:
     """Return a number for people, with as many decimals as differences of a tenth of `scale` need."""
     n_decimals = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 0
-    if n_decimals > _MOST_DIGITS or abs(number) >= 10**_MOST_DIGITS:
-        return f"{number:z.4g}"
-    return f"{number:z.{n_decimals}f}"
+    if n_decimals > _MOST_DIGITS or abs(value) >= 10**_MOST_DIGITS:
+        return f"{value:z.4g}"
+    return f"{value:z.{n_decimals}f}"
+
+
+def count(n: int, one: str = "image", several: str = "") -> str:
+    """Return a number of things, such as "1 image" or "2,000 images"."""
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
+def first_few(values: Sequence[Any], show: Callable[[Any], str] = str, n: int = 5) -> str:
+    """Return the first `n` values as `show` shows them, and the number of the others."""
+    more = [f"and {len(values) - n:,} more"] if len(values) > n else []
+    return ", ".join([*map(show, values[:n]), *more])
 
 
 def with_percent(label: Any, share: float, width: int) -> str:
     """Return a label and its probability in at most two lines of `width` letters."""
-    suffix = f" ({percent(share)})"
+    suffix = f" ({percent(share, 0)})"
     lines = fitted(label, width, 2).split("\n")
     if len(lines[-1]) + len(suffix) > width:
         if len(lines) == 1:

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from .short_text import first_few
+
 # Characters without a shape outside the Unicode categories Cf and Cc: joiners, fillers, variation selectors, tags.
 _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
-_LISTED = 5
 _LETTERS = 80
 
 
@@ -88,8 +89,7 @@ def resemblances(
 
 
 def _paired(pairs: Sequence[tuple[str, str]]) -> str:
-    more = [f"and {len(pairs) - _LISTED} more"] if len(pairs) > _LISTED else []
-    return ", ".join([*(" looks like ".join(_escaped(pair)) for pair in pairs[:_LISTED]), *more])
+    return first_few(pairs, lambda pair: " looks like ".join(_escaped(pair)))
 
 
 def _escaped(pair: tuple[str, str]) -> list[str]:
@@ -106,5 +106,4 @@ def _escaped(pair: tuple[str, str]) -> list[str]:
 
 def escaped_groups(groups: Sequence[Sequence[str]]) -> str:
     """Return groups of names with escapes instead of non-ASCII characters, which shows how the names differ."""
-    more = [f"and {len(groups) - _LISTED} more"] if len(groups) > _LISTED else []
-    return ", ".join([*(" and ".join(ascii(name) for name in group[:2]) for group in groups[:_LISTED]), *more])
+    return first_few(groups, lambda group: " and ".join(map(ascii, group[:2])))

@@ -66,6 +66,9 @@ def test_labels_of_strangers_stay_on_one_line_and_names_are_whole():
 def test_an_audit_without_findings_says_so():
     assert EMPTY.summary() == "Audit of 4 images: nothing found."
     assert repr(EMPTY) == "<ImageAudit: 4 images, 0 test images, 0 issues>"
+    one = replace(EMPTY, n_train=1, n_test=1)
+    assert one.summary() == "Audit of 1 image and 1 test image: nothing found."
+    assert repr(one) == "<ImageAudit: 1 image, 1 test image, 0 issues>"
     assert EMPTY.to_frame().shape == (0, len(ISSUES.dtype.names))
 
 

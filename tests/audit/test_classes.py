@@ -69,8 +69,8 @@ def camera(code):
 def test_a_property_that_tells_the_classes_apart_is_named(name, content, tmp_path):
     found = found_in([content(image, code, tmp_path) for image, code in zip(IMAGES, CODES, strict=True)])
     assert name in found
-    assert "chance is 50%" in found[name].suggestion
-    assert "a model reaches 100% by what the network sees" in found[name].suggestion
+    assert "chance is 50 %" in found[name].suggestion
+    assert "a model reaches 100 % by what the network sees" in found[name].suggestion
     assert "hardly uses" not in found[name].suggestion
     assert 0.6 < found[name].score <= 1
 

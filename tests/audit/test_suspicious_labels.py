@@ -31,6 +31,12 @@ def test_a_label_is_suspicious_if_another_is_ten_times_as_probable():
     assert [*found] == [2]
     assert found[2].suggested_label == "b"
     assert found[2].score == pytest.approx(0.95)
+    assert found[2].suggestion.startswith("Probably b (95 %).")
+
+
+def test_a_probability_below_1_is_not_called_certain():
+    found = issues_of(classes("a", "b"), [[0.002, 0.998], [0.0, 1.0]])
+    assert found[0].suggestion.startswith("Probably b (> 99 %).")
 
 
 def test_labels_that_no_model_learned_are_not_judged():

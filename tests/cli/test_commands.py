@@ -632,7 +632,7 @@ def test_classes_without_test_images_are_named(photos, model, tmp_path):
     (tmp_path / "sky").mkdir()
     os.link(photos / "sky" / "0.jpg", tmp_path / "sky" / "0.jpg")
     out, err = run("evaluate", model, tmp_path, "-q")
-    assert out.startswith("Accuracy 1.0000 on 1 images.")
+    assert out.startswith("Accuracy 1.0000 on 1 image.")
     assert "Warning: No test image has these classes, so the figures say nothing about them: 'lemon'.\n" in err
     assert "y_true" not in err
 
@@ -691,6 +691,7 @@ def test_images_are_checked(photos, tmp_path):
         out, err = run("check", folder)
         assert not out
         assert f"All {n} images can be used." in err
+    assert run("check", photos / "sky" / "0.jpg", "-q") == ("", "The image can be used.\n")
     (tmp_path / "torn.jpg").write_bytes(b"torn")
     out, err = run("check", photos / "sky" / "0.jpg", tmp_path / "torn.jpg", "-q", status=1)
     assert out.startswith(f"{tmp_path / 'torn.jpg'}: ")
@@ -703,7 +704,7 @@ def test_images_above_the_limit_of_pillow_have_one_message(tmp_path, monkeypatch
     Image.new("L", (15, 10)).save(tmp_path / "a.png")
     out, err = run("check", tmp_path / "a.png", "-q", status=1)
     assert "raise the limit with the environment variable SKTL_MAX_PIXELS" in out
-    assert err == "Error: 1 of 1 images cannot be used.\n"
+    assert err == "Error: 1 of 1 image cannot be used.\n"
 
 
 # ------------------------------------------------------------------------------------------------------------ processes

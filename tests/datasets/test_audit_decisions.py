@@ -249,6 +249,11 @@ def test_a_spreadsheet_may_have_saved_the_table(tmp_path):
     for delimiter, encoding in ((";", "utf-8-sig"), ("\t", "utf-8")):
         table = write(tmp_path / "d.csv", row, delimiter=delimiter, encoding=encoding)
         assert apply_decisions(str(table), NAMES)[0] == NAMES[1:]
+    table.write_text(f"sep=;\n{';'.join(COLUMNS)}\ntrain;0;{NAMES[0]};drop;\n", encoding="utf-8")
+    assert apply_decisions(table, NAMES)[0] == NAMES[1:]
+    table.write_bytes(b"PK\x03\x04...")
+    with pytest.raises(InvalidInputError, match=r"is a workbook or an archive\. Save the decisions as CSV"):
+        apply_decisions(table, NAMES)
 
 
 @pytest.mark.parametrize("read", [pd.read_csv, pl.read_csv])

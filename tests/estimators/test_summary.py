@@ -220,6 +220,17 @@ def test_names_are_text_whatever_they_are_made_of():
     assert all(len(fact.value) < 300 for fact in facts_of(clf))
 
 
+def test_long_classes_that_differ_at_their_end_have_different_facts():
+    labels = np.array([f"{'Nymphalidae ' * 9}{side}" for side in ("dorsal", "ventral")], object)[np.arange(24) % 2]
+    clf = PretrainedImageClassifier(backbone=Pixels, max_epochs=2, random_state=0).fit(X, labels)
+    dorsal, ventral = facts(clf)["Classes"].split(", ")
+    assert dorsal.endswith("dorsal (12)")
+    assert ventral.endswith("ventral (12)")
+    joined = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # with a joiner within the word
+    object.__setattr__(clf.backbone_, "name", joined)
+    assert facts(clf)["Network"] == joined
+
+
 @given(st.lists(st.builds(Fact, *[st.text(st.sampled_from("a<>&'\"/=\n é"), min_size=1)] * 3), max_size=4))
 def test_a_table_has_the_cells_of_its_facts_and_no_tags_of_theirs(some):
     parser = _Parser(SummaryTable(some)._repr_html_inner())

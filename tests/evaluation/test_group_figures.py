@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.exceptions import DataConversionWarning
 
 from sktl._evaluation.group_figures import Groups
 from sktl.exceptions import InvalidInputError
@@ -13,6 +14,14 @@ def test_names_are_those_that_were_passed():
     groups = Groups.of(["p2", "p1", "p2"], 3)
     assert [groups.names[k] for k in groups.codes] == ["p2", "p1", "p2"]
     assert Groups.of(None, 3) is None
+
+
+def test_a_column_of_groups_is_one_warning():
+    with pytest.warns(DataConversionWarning) as caught:
+        found = Groups.of(np.array([["b"], ["a"], ["b"]]), 3)
+    assert len(caught) == 1
+    assert found.names == ("a", "b")
+    assert found.codes.tolist() == [1, 0, 1]
 
 
 def test_groups_without_images_are_left_out():

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sktl._evaluation.calibration import Calibration, Coverage
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import Mean, Rate
-from sktl._evaluation.sentences import headlines, interval, listed, number, of_calibration, of_target, percent
-
-
-@given(st.floats(0, 1), st.integers(0, 2))
-def test_only_all_are_100_percent_and_only_none_0(share, digits):
-    text = percent(share, digits)
-    assert text.endswith(" %")
-    assert (text == "100 %") == (share == 1)
-    assert (text == "0 %") == (share == 0)
-    figure = float(text.removesuffix(" %").strip("<> "))
-    assert abs(figure - 100 * share) <= 10.0**-digits
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.9194, "91.9 %"), (0.99999, "> 99.9 %"), (1e-9, "< 0.1 %"), (math.nan, "-"), (0.5, "50.0 %")]
-)
-def test_percent(share, text):
-    assert percent(share) == text
+from sktl._evaluation.sentences import headlines, interval, listed, of_calibration, of_target
 
 
 def test_intervals_that_there_are_not_are_not_shown():
     assert interval(Rate.of(np.zeros(0, bool))) == ""
     assert interval(Mean.of(np.ones(1))) == ""
     assert interval(Rate(9, 10, 0.5, 1.0)) == "50.0 to 100 %"
-    assert number(math.inf) == number(None) == "-"
 
 
 def test_too_sure_too_cautious_and_right_are_told_apart():

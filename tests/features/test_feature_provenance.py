@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sktl._features.feature_provenance import FeatureSource
+from sktl._features.feature_provenance import FeatureSource, relative_difference
 from sktl._features.features_as_input import layout_of
 
 SIZES = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1, max_size=4)
@@ -61,3 +61,11 @@ def test_values_that_no_source_has_are_refused(name, value):
 @pytest.mark.parametrize("name", ["backbone", "weights", "precision"])
 def test_descriptions_are_short_whatever_a_file_holds(name):
     assert len(parsed(**{name: "x" * 10**6}).described) < 700
+
+
+def test_differences_are_shares_of_the_largest_output():
+    outputs = np.array([[1.0, -4.0]])
+    assert relative_difference(outputs, outputs) == 0
+    assert relative_difference(outputs + 1, outputs) == 0.25
+    assert relative_difference(outputs[:, :1], outputs) == np.inf
+    assert np.isnan(relative_difference(outputs * np.nan, outputs))

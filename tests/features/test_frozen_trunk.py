@@ -7,7 +7,8 @@ from backbones import NEW_TIMM, backbone_of, stochastic_net, trunk_of
 
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import StageLayout
-from sktl._features.frozen_trunk import EngineFacts, relative_difference
+from sktl._features.feature_provenance import relative_difference
+from sktl._features.frozen_trunk import EngineFacts
 from sktl.exceptions import BackboneError
 
 
@@ -95,14 +96,6 @@ def test_the_answer_is_that_of_the_network_at_the_cut(n_trainable):
 )
 def test_it_is_seen_where_a_network_reads_values_of_its_images(function, reads):
     assert trunk_of(backbone_of(function)).reads_values == reads
-
-
-def test_differences_are_shares_of_the_largest_output():
-    outputs = np.array([[1.0, -4.0]])
-    assert relative_difference(outputs, outputs) == 0
-    assert relative_difference(outputs + 1, outputs) == 0.25
-    assert relative_difference(outputs[:, :1], outputs) == np.inf
-    assert np.isnan(relative_difference(outputs * np.nan, outputs))
 
 
 def test_groups_are_compared_by_themselves():

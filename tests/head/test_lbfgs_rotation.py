@@ -107,9 +107,11 @@ def test_what_is_kept_is_that_of_the_same_samples_alone_and_bounded(monkeypatch)
     assert 0 < _rotation.memo.total_cost() <= 250_000
 
 
-def test_where_no_feature_varies_the_shares_of_the_classes_are_learned():
-    features, codes = np.full((5, 9), 7, np.float32), np.array([0, 1, 0, 1, 1])
+@pytest.mark.parametrize(("shape", "value"), [((5, 9), 7), ((300, 450), 0), ((300, 450), 7)])
+def test_where_no_feature_varies_the_shares_of_the_classes_are_learned(shape, value):
+    n, d = shape
+    features, codes = np.full(shape, value, np.float32), np.resize([0, 1, 0, 1, 1], n)
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
-    net = train_head(Split(Labelled(features, ClassTargets(np.arange(2), codes, np.ones(5)))), recipe, Run(0), [9])
-    probabilities = torch.softmax(net.module_(torch.full((1, 9), 7.0)), dim=1)
+    net = train_head(Split(Labelled(features, ClassTargets(np.arange(2), codes, np.ones(n)))), recipe, Run(0), [d])
+    probabilities = torch.softmax(net.module_(torch.full((1, d), float(value))), dim=1)
     assert_allclose(probabilities.detach(), [[0.4, 0.6]], atol=1e-3)

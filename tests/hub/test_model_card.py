@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._hub.model_card import check_metrics, model_card
+from sktl._utils.short_text import printable_line
 from sktl._version import library_versions
 from sktl.exceptions import InvalidImageWarning
 
@@ -104,6 +105,13 @@ def test_of_many_classes_the_first_are_listed_with_their_number(clf):
     assert "smallest class" not in card
 
 
+def test_long_classes_that_differ_at_their_end_differ_in_the_card(clf):
+    long = copy.copy(clf)
+    long.classes_ = np.array([f"{'Nymphalidae ' * 10}{side}" for side in ("dorsal", "lateral", "ventral")], object)
+    listed = texts(parsed(card_of(long)), "td_open")[:6:2]
+    assert [name.rpartition(" ")[2] for name in listed] == ["dorsal", "lateral", "ventral"]
+
+
 def test_the_folder_of_local_weights_is_not_told(tmp_path):
     network = sktl._backbones.resolve_backbone.resolve_backbone("timm/test_vit", None, 64, 1).build()
     safetensors.torch.save_file(network.state_dict(), tmp_path / "mine.safetensors")
@@ -186,8 +194,7 @@ def test_no_text_breaks_the_card(clf, metric, labels, description):
     assert [token.type for token in tokens if token.type.startswith(("html", "fence", "code", "hr", "blockquote"))] == [
         "fence"
     ]
-    expected = [" ".join("".join(char if char.isprintable() else " " for char in label).split()) for label in labels]
-    assert texts(tokens, "td_open")[:6:2] == expected
+    assert texts(tokens, "td_open")[:6:2] == [printable_line(label) for label in labels]
     assert texts(tokens, "td_open")[6] == " ".join(metric.split())
     texts(tokens, "paragraph_open")
     assert ModelCard(card).data.eval_results[0].metric_type == metric

@@ -270,6 +270,18 @@ def test_a_server_that_is_down_costs_seconds_not_hours(web, monkeypatch):
     assert url_downloads.read_url(web.url("/0.png")) == FILES[0]
 
 
+@needs_fork
+def test_reads_register_nothing_for_forks(monkeypatch):
+    """Else each fork of a long-lived process would take longer, because Python never forgets what is registered."""
+    registered = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **calls: registered.append(calls))
+    for i in range(10):
+        fsspec.filesystem("memory").pipe(f"/forks/{i}.png", FILES[0])
+        assert url_downloads.read_url(f"memory://forks/{i}.png") == FILES[0]
+        url_downloads._Server.of(f"https://{i}.example/a.png").answered()
+    assert registered == []
+
+
 def test_nobody_listens(web):
     url = "http://127.0.0.1:1/a.png"
     with pytest.raises(ImageProblem, match=r"cannot be read: Cannot connect.*, in 3 tries"):

@@ -24,6 +24,7 @@ from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.typicality_figures import TypicalityFigures
 from sktl._reports.evaluation_heat import Maps
+from sktl._utils.short_text import count
 from sktl.exceptions import InvalidImageError, InvalidInputError
 from sktl.runtime import open_model
 
@@ -54,7 +55,7 @@ def finding(report, kind):
 def test_a_report_is_printed_as_its_summary_and_shown_in_a_line(clf):
     report = evaluation_report(clf, X[TEST], Y[TEST])
     assert str(report) == report.summary()
-    assert repr(report) == f"<EvaluationReport: 18 of 18 images, {len(report.findings)} findings>"
+    assert repr(report) == f"<EvaluationReport: 18 of 18 images, {count(len(report.findings), 'finding')}>"
 
 
 def test_training_images_are_the_first_finding(clf):
