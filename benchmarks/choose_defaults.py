@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sktl import PretrainedImageEncoder
 from sktl._head.train_head import train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
@@ -48,7 +48,7 @@ def output_layer(optimizer, lr, weight_decay, epochs=50, steps=20, schedule="cos
         batch_size = None if optimizer == "lbfgs" else max(16, math.ceil(len(y) / steps))
         recipe = Recipe(optimizer, lr, weight_decay, epochs, batch_size, schedule, 0.0, 0.0, 0, shrinkage=shrinkage)
         targets = ClassTargets(np.unique(y), y, np.ones(len(y)))
-        net = train_head(Split(Labelled(X, targets)), recipe, Run(seed), [X.shape[1]])
+        net = train_head(Split(Labeled(X, targets)), recipe, Run(seed), [X.shape[1]])
         layer = net.module_.output
         return softmax(X_test @ layer.weight.detach().numpy().T + layer.bias.detach().numpy(), axis=1)
 

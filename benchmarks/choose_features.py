@@ -23,7 +23,7 @@ from sktl._head import penalty_selection as _choice
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
@@ -58,15 +58,15 @@ def scores(features, codes, train, test, layout, seed):
     """Return accuracy in percent and log loss on some rows by each rule, trained on others."""
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in (1, 2, layout.n_stages)}
     targets = ClassTargets(np.unique(codes), codes[train], np.ones(len(train)))
-    labelled, conditions = Labelled(features[train], targets), Conditions(1.0, 0.0, seed, 2)
-    found = cross_validate(labelled, sizes, PENALTIES[targets.loss], conditions)
+    labeled, conditions = Labeled(features[train], targets), Conditions(1.0, 0.0, seed, 2)
+    found = cross_validate(labeled, sizes, PENALTIES[targets.loss], conditions)
     choices = {FIXED: (1, 0.03)} | {name: chosen_by(found, rule) for name, rule in RULES.items()}
     results = {}
     for n_stages, penalty in set(choices.values()):
         seen = np.ascontiguousarray(features[:, : layout.length(n_stages)])
         device, chosen = torch.device("cpu"), Chosen(n_stages, penalty, {})
         recipe = resolve_recipe(PretrainedImageClassifier(), 0, TrainingSet.of(targets), seen.shape[1], device, chosen)
-        net = train_head(Split(Labelled(seen[train], targets)), recipe, Run(seed), sizes[n_stages])
+        net = train_head(Split(Labeled(seen[train], targets)), recipe, Run(seed), sizes[n_stages])
         logits = log_softmax(output_values(net.module_.output, seen[test]), axis=1)
         hits = logits.argmax(axis=1) == codes[test]
         results[n_stages, penalty] = 100 * hits.mean(), -logits[np.arange(len(test)), codes[test]].mean()

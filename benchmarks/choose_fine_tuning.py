@@ -35,7 +35,7 @@ from sktl._head.train_head import train_head
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
@@ -114,7 +114,7 @@ class Trial:
         self.seed, self.y_others = seed, y[others]
         self.others = [samples[i] for i in others]
         targets = ClassTargets(np.unique(y), y[train], np.ones(len(train)))
-        self.training = Labelled([samples[i] for i in train], targets)
+        self.training = Labeled([samples[i] for i in train], targets)
         self.extractor = FeatureExtractor(
             resolve_backbone("efficientnet_lite0", "default", None, 0), torch.device(device)
         )
@@ -146,16 +146,16 @@ class Trial:
     def probe(self, **parameters):
         """Return the output layer trained alone."""
         features, recipe = self.extractor(self.training.samples), self.recipe(**{"trainable_stages": 0} | parameters)
-        return train_head(self.labelled(features), recipe, Run(self.seed), [features.shape[1]]).module_.output
+        return train_head(self.labeled(features), recipe, Run(self.seed), [features.shape[1]]).module_.output
 
-    def labelled(self, features):
+    def labeled(self, features):
         """Return features with what is to be learned of the images."""
-        return Split(Labelled(features, self.training.targets))
+        return Split(Labeled(features, self.training.targets))
 
     def start(self, probing):
         """Return the output layer with which the stages start."""
         features = self.extractor(self.training.samples)
-        return train_head(self.labelled(features), probing, Run(self.seed), [features.shape[1]]).module_.output
+        return train_head(self.labeled(features), probing, Run(self.seed), [features.shape[1]]).module_.output
 
     def fine_tune(self, parameters):
         """Return the scores of each share of the trained weights, and the seconds."""

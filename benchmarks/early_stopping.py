@@ -24,7 +24,7 @@ from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._estimators.resolved_parameters import TrainingSet, resolve_recipe
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split, hold_out
+from sktl._targets.labeled_samples import Labeled, Split, hold_out
 from sktl._training.training_run import Run
 from sktl.datasets import load_image_folder
 
@@ -53,11 +53,11 @@ def ways(X, targets, seed):
         clf = PretrainedImageClassifier(early_stopping=validation is not None)
         recipe = resolve_recipe(clf, 0, TrainingSet(len(X[rows])), X.shape[1], torch.device("cpu"))
         params = None if epoch is None else {"callbacks": [("restore", RestoreAt(epoch))]}
-        split = Split(Labelled(X[rows], targets.take(rows)), validation)
+        split = Split(Labeled(X[rows], targets.take(rows)), validation)
         return train_head(split, replace(recipe, **changes), Run(seed, params), [X.shape[1]])
 
     rows, held_out = hold_out(targets, 0.1, seed)
-    stopped = train(rows, validation=Labelled(X[held_out], targets.take(held_out)))
+    stopped = train(rows, validation=Labeled(X[held_out], targets.take(held_out)))
     best = max(1, [row["epoch"] for row in stopped.history if row["valid_loss_best"]][-1])
     yield "all epochs (default)", train()
     yield "all epochs, without the tenth held out", train(rows)

@@ -34,7 +34,7 @@ from sktl._head import lbfgs_rotation as _rotation
 from sktl._head import train_head as _training
 from sktl._head.train_head import train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.net_callbacks import count_epochs
 from sktl._training.training_run import Run
 
@@ -58,7 +58,7 @@ def library(features, codes):
     recipe = resolve_recipe(
         PretrainedImageClassifier(), 0, training, n_features, torch.device("cpu"), Chosen(1, PENALTY, {})
     )
-    split = Split(Labelled(features, ClassTargets(classes, codes, np.ones(len(codes)))))
+    split = Split(Labeled(features, ClassTargets(classes, codes, np.ones(len(codes)))))
     with preparation() as prepared:
         net = train_head(split, recipe, Run(0), [n_features])
     return count_epochs(net.history), prepared[0], time.thread_time() - started

@@ -21,7 +21,7 @@ from sklearn.metrics import r2_score
 from sktl import PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import TrainingSet, choose, resolve_recipe
 from sktl._head.train_head import output_values, train_head
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.training_run import Run
 from sktl.exceptions import TrainingError
 
@@ -51,12 +51,12 @@ def scores(train, test, layout, n_stages, way, seed):
     (X, y), (X_test, y_test) = ((np.ascontiguousarray(rows[:, : sum(sizes)]), values) for rows, values in (train, test))
     by_default = PretrainedImageRegressor(feature_stages=n_stages, loss=way.get("loss", "squared_error"))
     targets = by_default._check_targets(y, None, len(y))
-    labelled, described = Labelled(X, targets), TrainingSet.of(targets)
-    chosen = choose(by_default, labelled, layout, seed, 2)
+    labeled, described = Labeled(X, targets), TrainingSet.of(targets)
+    chosen = choose(by_default, labeled, layout, seed, 2)
 
     def r2(recipe):
         try:
-            layer = train_head(Split(labelled), recipe, Run(seed), sizes).module_.output
+            layer = train_head(Split(labeled), recipe, Run(seed), sizes).module_.output
         except TrainingError:
             return -np.inf
         return r2_score(y_test, targets.outputs.predict(output_values(layer, X_test)))

@@ -22,7 +22,7 @@ from sktl._head.held_out_outputs import held_out_outputs
 from sktl._ranking.features_estimator import FeaturesEstimator
 from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._targets.outputs import LogitOutputs
 from sktl._utils.threads import n_threads
 from sktl._utils.warnings import warn
@@ -89,7 +89,7 @@ class Learner:
         predictor, n_workers = clone(self.estimator), n_threads(self.estimator.n_jobs)
         seen = _rows_of(self.features, rows)
         # Models of many images are trained along the axes of the first choice, whose penalty is therefore the best one.
-        chosen = choose(predictor, Labelled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False)
+        chosen = choose(predictor, Labeled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False)
         n_features = self.layout.length(chosen.n_stages)
         recipe = resolve_recipe(predictor, 0, TrainingSet.of(targets), n_features, torch.device("cpu"), chosen)
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)
@@ -125,8 +125,8 @@ class Learner:
         recipe = resolve_recipe(self.estimator, 0, TrainingSet.of(targets), n_features, cpu, chosen)
         if recipe.optimizer != "lbfgs":
             return None
-        labelled = Labelled(_rows_of(self.features[:, :n_features], rows), targets)
-        values = held_out_outputs(labelled, sizes, recipe, folds, trusted, n_threads(self.estimator.n_jobs))
+        labeled = Labeled(_rows_of(self.features[:, :n_features], rows), targets)
+        values = held_out_outputs(labeled, sizes, recipe, folds, trusted, n_threads(self.estimator.n_jobs))
         outputs = targets.outputs
         found = outputs.probabilities(values) if isinstance(outputs, LogitOutputs) else outputs.predict(values)
         return np.asarray(found, dtype=np.float64).reshape(len(rows), -1)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 Random: TypeAlias = np.random.RandomState
-Colour: TypeAlias = tuple[int, int, int]
+Color: TypeAlias = tuple[int, int, int]
 Face: TypeAlias = tuple[float, float, float]  # its center and radius
 
 # Color, number of bumps from side to side, and contrast of the bumps.
@@ -51,45 +51,45 @@ def draw_cat(rng: Random, name: str, size: int) -> np.ndarray:
     return _finish(rng, canvas, size)
 
 
-def _mask(rng: Random, draw: ImageDraw.ImageDraw, face: Face, colour: Colour) -> None:
+def _mask(rng: Random, draw: ImageDraw.ImageDraw, face: Face, color: Color) -> None:
     cx, cy, r = face
     w = r * rng.uniform(0.4, 0.55)
-    draw.ellipse([cx - w, cy - 0.45 * r, cx + w, cy + 0.8 * r], fill=colour)
+    draw.ellipse([cx - w, cy - 0.45 * r, cx + w, cy + 0.8 * r], fill=color)
 
 
-def _mask_and_chin(rng: Random, draw: ImageDraw.ImageDraw, face: Face, colour: Colour) -> None:
-    _mask(rng, draw, face, colour)
+def _mask_and_chin(rng: Random, draw: ImageDraw.ImageDraw, face: Face, color: Color) -> None:
+    _mask(rng, draw, face, color)
     cx, cy, r = face
     w = r * rng.uniform(0.08, 0.35)  # white, and hardly visible in some images
     draw.ellipse([cx - w, cy + 0.4 * r, cx + w, cy + 0.88 * r], fill=(235, 230, 225))
 
 
-def _spots(rng: Random, draw: ImageDraw.ImageDraw, face: Face, colour: Colour) -> None:
+def _spots(rng: Random, draw: ImageDraw.ImageDraw, face: Face, color: Color) -> None:
     cx, cy, r = face
     for _ in range(16):
         angle, far, w = rng.uniform(0, 2 * np.pi), r * rng.uniform(0.3, 0.8), r * rng.uniform(0.05, 0.1)
         x, y = cx + far * np.cos(angle), cy + 0.85 * far * np.sin(angle)
-        draw.ellipse([x - w, y - w, x + w, y + w], fill=colour)
+        draw.ellipse([x - w, y - w, x + w, y + w], fill=color)
 
 
-def _stripes(rng: Random, draw: ImageDraw.ImageDraw, face: Face, colour: Colour) -> None:
+def _stripes(rng: Random, draw: ImageDraw.ImageDraw, face: Face, color: Color) -> None:
     cx, cy, r = face
     if rng.uniform() < 0.3:  # broken stripes
-        _spots(rng, draw, face, colour)
+        _spots(rng, draw, face, color)
     for x in np.linspace(-0.6, 0.6, 5) + rng.uniform(-0.05, 0.05, size=5):
         top, bottom = cy - 0.85 * r * np.sqrt(1 - x * x), cy - r * rng.uniform(0.25, 0.4)
-        draw.line([(cx + x * r, top), (cx + 0.7 * x * r, bottom)], fill=colour, width=max(1, int(0.08 * r)))
+        draw.line([(cx + x * r, top), (cx + 0.7 * x * r, bottom)], fill=color, width=max(1, int(0.08 * r)))
     for side in (-1, 1):
         for y in (0.15, 0.4):
             line = [(cx + side * 0.9 * r * np.cos(y), cy + y * r), (cx + side * 0.45 * r, cy + (y + 0.08) * r)]
-            draw.line(line, fill=colour, width=max(1, int(0.07 * r)))
+            draw.line(line, fill=color, width=max(1, int(0.07 * r)))
 
 
-def _plain(rng: Random, draw: ImageDraw.ImageDraw, face: Face, colour: Colour) -> None:
+def _plain(rng: Random, draw: ImageDraw.ImageDraw, face: Face, color: Color) -> None:
     pass
 
 
-_COATS: dict[str, tuple[Colour, Colour]] = {
+_COATS: dict[str, tuple[Color, Color]] = {
     "blue": ((110, 120, 135), (100, 108, 125)),
     "blue_longhair": ((110, 120, 135), (100, 108, 125)),
     "colourpoint": ((225, 210, 185), (85, 65, 55)),
@@ -97,7 +97,7 @@ _COATS: dict[str, tuple[Colour, Colour]] = {
     "spotted": ((190, 160, 115), (80, 55, 35)),
     "tabby": ((190, 160, 115), (80, 55, 35)),
 }
-_COAT_PATTERNS: dict[str, Callable[[Random, ImageDraw.ImageDraw, Face, Colour], None]] = {
+_COAT_PATTERNS: dict[str, Callable[[Random, ImageDraw.ImageDraw, Face, Color], None]] = {
     "blue": _plain,
     "blue_longhair": _plain,
     "colourpoint": _mask,
@@ -228,9 +228,9 @@ def _cloud(rng: Random, s: int, x: float, y: float) -> np.ndarray:
 
 
 def _ground(rng: Random, background: str, s: int) -> Image.Image:
-    colour, coarse, contrast = BACKGROUNDS[background]
+    color, coarse, contrast = BACKGROUNDS[background]
     pixels = (
-        np.array(colour, dtype=float) * rng.uniform(0.85, 1.15) + contrast * _noise(rng, s, coarse, coarse)[..., None]
+        np.array(color, dtype=float) * rng.uniform(0.85, 1.15) + contrast * _noise(rng, s, coarse, coarse)[..., None]
     )
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
@@ -259,6 +259,6 @@ def _rough_circle(rng: Random, r: float) -> list[tuple[float, float]]:
     return [(a * np.cos(b), a * np.sin(b)) for a, b in zip(far, t, strict=True)]
 
 
-def _shade(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (min(255, int(factor * value)) for value in colour)
+def _shade(color: Color, factor: float) -> Color:
+    red, green, blue = (min(255, int(factor * value)) for value in color)
     return red, green, blue

@@ -13,7 +13,7 @@ from sktl._features.checking_pass import find_failures
 from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_features import ImageFeatures
 from sktl._fine_tuning.training_phases import Images
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
 from sktl._utils.warnings import warn
@@ -42,7 +42,7 @@ class Usable(NamedTuple):
 
     Attributes
     ----------
-    images : Labelled sequence of Sample
+    images : Labeled sequence of Sample
     features : float32 array or None
         Features of these images, if they were computed to find out.
     failures : tuple of ImageFailure
@@ -65,7 +65,7 @@ def find_usable(
     ----------
     predictor : PretrainedImagePredictor
         With its network.
-    images : Labelled sequence of Sample
+    images : Labeled sequence of Sample
     of_samples : tuple
         The arguments `y`, `sample_weight` and `groups` of `fit`.
     extractor : FeatureExtractor
@@ -119,4 +119,4 @@ def _without(predictor: Any, failures: list[ImageFailure], images: Images, of_sa
     )
     y, sample_weight, groups = of_samples
     targets = predictor._check_targets(y, sample_weight, len(images.samples), usable, groups)
-    return Labelled([images.samples[i] for i in usable], targets)
+    return Labeled([images.samples[i] for i in usable], targets)

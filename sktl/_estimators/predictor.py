@@ -27,7 +27,7 @@ from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._images.problems import as_argument
 from sktl._images.samples import Sample
 from sktl._targets.base_targets import Targets
-from sktl._targets.labelled_samples import Labelled, Split, hold_out
+from sktl._targets.labeled_samples import Labeled, Split, hold_out
 from sktl._training.callback_checks import check_scores
 from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start
@@ -146,7 +146,7 @@ class PretrainedImagePredictor(TypicalityEstimator):
         self.backbone_, self.device_ = self._resolve(seeds.backbone)
         extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)
         self.precision_ = extractor.precision
-        found = find_usable(self, Labelled(samples, targets), (y, sample_weight, groups), extractor)
+        found = find_usable(self, Labeled(samples, targets), (y, sample_weight, groups), extractor)
         images, features, self.invalid_images_ = found
         if self.invalid_images_:  # numbers are standardized without them
             watched = self._check_validation(*validation, images.targets)
@@ -180,7 +180,7 @@ class PretrainedImagePredictor(TypicalityEstimator):
         # Called before anything else needs the network, so that images are decoded while the network is loaded.
         if computed is None:
             computed = of_all_stages(self, extractor)(images.samples)
-        features = Labelled(computed, images.targets)
+        features = Labeled(computed, images.targets)
         layout, n_workers = extractor.layout_of(images.samples), n_threads(self.n_jobs)
         training = features.take(rows[0])
         chosen = choose(self, training, layout, seeds.choice, n_workers)
@@ -192,7 +192,7 @@ class PretrainedImagePredictor(TypicalityEstimator):
         split = _split(features, rows, None).map(lambda some: first_columns(some, sum(sizes)))
         if watched is not None:
             with as_argument("X_val"):
-                split = replace(split, validation=Labelled(extractor(watched.samples), watched.targets).counted())
+                split = replace(split, validation=Labeled(extractor(watched.samples), watched.targets).counted())
         self.engine_, self.feature_stages_ = extractor.engine_name, chosen.n_stages
         self._features = PretrainedFeatures(chosen.n_stages, groups)
         self._typicality = Typicality.of(training.samples, layout, training.targets, seeds.typicality)
@@ -319,7 +319,7 @@ class PretrainedImagePredictor(TypicalityEstimator):
         """Return the function that chooses features and penalty of the output layer before stages are trained."""
         layout, n_workers = extractor.layout, n_threads(self.n_jobs)
 
-        def choose_for(features: Labelled[np.ndarray], recipe: TailRecipe) -> tuple[TailRecipe, dict[str, np.ndarray]]:
+        def choose_for(features: Labeled[np.ndarray], recipe: TailRecipe) -> tuple[TailRecipe, dict[str, np.ndarray]]:
             chosen = choose(self, features, layout, seeds.choice, n_workers, recipe.n_trainable)
             return with_choice(self, recipe, chosen, TrainingSet.of(features.targets), layout), chosen.selection
 
@@ -347,7 +347,7 @@ class PretrainedImagePredictor(TypicalityEstimator):
             raise InvalidInputError("X_val and y_val go together: pass both, or neither.")
         with as_argument("X_val"):
             samples = self._inputs(X, reset=False)
-        return Labelled(samples, targets.of_validation(y, sample_weight, len(samples)))
+        return Labeled(samples, targets.of_validation(y, sample_weight, len(samples)))
 
     def _split(self, targets: Targets, validation: Images | None, seed: int) -> _Rows:
         """Return the rows of the training samples and, if early stopping holds out some, of the validation samples.
@@ -389,9 +389,9 @@ def _outputs_of(layer: Any, backbone: Backbone, features: np.ndarray) -> np.ndar
     return output_values(layer, features)
 
 
-def _split(labelled: Labelled[Any], rows: _Rows, validation: Labelled[Any] | None) -> Split[Any]:
+def _split(labeled: Labeled[Any], rows: _Rows, validation: Labeled[Any] | None) -> Split[Any]:
     """Return the training samples and the validation samples that were held out or passed, if any."""
-    training, *held_out = (labelled.take(some) for some in rows)
+    training, *held_out = (labeled.take(some) for some in rows)
     return Split(training, next(iter(held_out), validation and validation.counted()))
 
 

@@ -14,7 +14,7 @@ from sktl._backbones.taps import StageLayout
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, joined, refine
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.base_targets import Targets
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
 from sktl._training.learning_rates import evenness, stable_lr
@@ -143,7 +143,7 @@ class Candidates(NamedTuple):
 
 def choose(
     predictor: Any,
-    features: Labelled[np.ndarray],
+    features: Labeled[np.ndarray],
     layout: StageLayout,
     seed: int,
     n_workers: int,
@@ -156,7 +156,7 @@ def choose(
     ----------
     predictor : PretrainedImagePredictor
         With checked parameters.
-    features : Labelled float32 array of shape (n_samples, n_features)
+    features : Labeled float32 array of shape (n_samples, n_features)
         Features of the largest number of stages among the candidates.
     layout : StageLayout
     seed : int

@@ -72,11 +72,11 @@ def about_images(
         message = f"{count(len(failures))} cannot be read and {_are(len(failures))} left out of all figures."
         positions, reasons = zip(*((failure.position, failure.reason) for failure in failures), strict=True)
         findings.append(Finding("unreadable", message, positions, reasons))
-    unlabelled = missing.all(axis=1)
-    incomplete = missing.any(axis=1) & ~unlabelled
-    if n := int(unlabelled.sum()):
+    unlabeled = missing.all(axis=1)
+    incomplete = missing.any(axis=1) & ~unlabeled
+    if n := int(unlabeled.sum()):
         message = f"{count(n)} {'has' if n == 1 else 'have'} no {what} and {_are(n)} left out of all figures."
-        findings.append(Finding("no_label", message, tuple(np.flatnonzero(unlabelled).tolist())))
+        findings.append(Finding("no_label", message, tuple(np.flatnonzero(unlabeled).tolist())))
     if n := int(incomplete.sum()):
         message = (
             f"For {count(n)}, values of some {what}s are missing: {missing_counts(missing[incomplete], names)}. "

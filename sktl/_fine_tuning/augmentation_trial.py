@@ -14,7 +14,7 @@ from sktl._head.penalty_selection import excess
 from sktl._head.train_head import output_values
 from sktl._images.augmentation import Change
 from sktl._targets.base_targets import Targets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.losses import make_loss
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
@@ -50,7 +50,7 @@ def choose_augmentation(
     ----------
     extractor : FeatureExtractor
         Extractor of the pretrained features.
-    training : Labelled sequence of Sample
+    training : Labeled sequence of Sample
     changes : sequence of Change or None
         Candidates. The first one is also returned if there are too few images to compare them.
     recipe_of : callable
@@ -106,7 +106,7 @@ def _parts(images: Images, seed: int) -> tuple[Images, Images] | None:
     if len(rows) < _LEAST_IMAGES or not is_held_out.any():
         return None
     parts = rows[~is_held_out], rows[is_held_out]
-    learned, held_out = (Labelled(images.take(part).samples, targets.restricted(part, parts[0])) for part in parts)
+    learned, held_out = (Labeled(images.take(part).samples, targets.restricted(part, parts[0])) for part in parts)
     return None if learned.targets.is_trivial else (learned, held_out)
 
 

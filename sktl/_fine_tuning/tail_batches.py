@@ -17,8 +17,8 @@ from sktl._images.decoding import ImageProblem
 from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
-from sktl._targets.labelled_samples import Labelled
-from sktl._training.scoring_net import LabelledDataset
+from sktl._targets.labeled_samples import Labeled
+from sktl._training.scoring_net import LabeledDataset
 from sktl._utils.random import Stream, generator
 from sktl.exceptions import ImageFailure, InvalidImageError
 
@@ -162,12 +162,12 @@ class Batch(NamedTuple):
     seeds: tuple[int, ...] = ()
 
 
-class LabelledInputs(LabelledDataset):
+class LabeledInputs(LabeledDataset):
     """Inputs of samples, with targets and weights."""
 
-    def __init__(self, labelled: Labelled[Inputs], rank: np.ndarray):
-        super().__init__(labelled.targets, rank)
-        self.inputs = labelled.samples
+    def __init__(self, labeled: Labeled[Inputs], rank: np.ndarray):
+        super().__init__(labeled.targets, rank)
+        self.inputs = labeled.samples
 
     def inputs_of(self, i: int) -> torch.Tensor:
         return self.inputs.unchanged.request(np.array([i % len(self)]), 0)()[0]
@@ -176,7 +176,7 @@ class LabelledInputs(LabelledDataset):
 class TrainingBatches:
     """Iterate over the batches of an epoch in random order. During training on a batch, the next one is fetched."""
 
-    def __init__(self, dataset: LabelledInputs, batch_size: int, seed: int = 0, mixup_alpha: float = 0.0):
+    def __init__(self, dataset: LabeledInputs, batch_size: int, seed: int = 0, mixup_alpha: float = 0.0):
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -210,7 +210,7 @@ class TrainingBatches:
 class ValidationBatches:
     """Iterate over the batches of a validation set, or of data that callbacks predict for, unchanged and in order."""
 
-    def __init__(self, dataset: LabelledInputs, batch_size: int):
+    def __init__(self, dataset: LabeledInputs, batch_size: int):
         self.dataset = dataset
 
     def __iter__(self) -> Iterator[Batch]:

@@ -20,7 +20,7 @@ from torch import nn
 from sktl._backbones.cut import Cut
 from sktl._head.standardization import Standardization
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.labelled_samples import Split
+from sktl._targets.labeled_samples import Split
 from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import History, kept_start
 from sktl._training.optimizers import PairedOptimizer
@@ -36,7 +36,7 @@ from sktl.exceptions import TrainingError
 
 from .fast_gradients import FastGradients
 from .micro_batches import MicroBatchRunner, Workers
-from .tail_batches import Batch, Inputs, LabelledInputs, TrainingBatches, ValidationBatches
+from .tail_batches import Batch, Inputs, LabeledInputs, TrainingBatches, ValidationBatches
 
 _AS_IT_IS = contextlib.nullcontext()
 
@@ -332,7 +332,7 @@ def train_tail(
     draws = _draws(cut)
     layer, trained_alone = standardized(start.layer), standardized(start.alone or start.layer)
     module = place(FineTuned(cut, preprocessing, start.standardization, layer, recipe), workers.device)
-    dataset, *others = (LabelledInputs(part, rank) for part in split.weighted())
+    dataset, *others = (LabeledInputs(part, rank) for part in split.weighted())
     net = _make_net(module, trained_alone, dataset, next(iter(others), None), recipe, run)
     net.draws, before = draws, net.start
     net.runner = MicroBatchRunner.of(net.batch_size, split.training.samples, recipe, workers)
@@ -393,8 +393,8 @@ def _draws(cut: Cut) -> bool:
 def _make_net(
     module: FineTuned,
     trained_alone: OutputLayer,
-    dataset: LabelledInputs,
-    held_out: LabelledInputs | None,
+    dataset: LabeledInputs,
+    held_out: LabeledInputs | None,
     recipe: TailRecipe,
     run: Run,
 ) -> _TailNet:

@@ -26,7 +26,7 @@ from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head
 from sktl._images.augmentation import Change, View
 from sktl._images.samples import Sample
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.checkpoints import Checkpoint
 from sktl._training.json_values import encode
 from sktl._training.net_callbacks import History, count_epochs
@@ -42,10 +42,10 @@ from .micro_batches import Workers
 from .tail_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
 from .train_tail import Start, keeps_start, train_tail
 
-Images: TypeAlias = Labelled[Sequence[Sample]]
+Images: TypeAlias = Labeled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
 # their losses. The features come from the recipe's number of feature stages, the largest number to choose from.
-Choose: TypeAlias = "Callable[[Labelled[np.ndarray], TailRecipe], tuple[TailRecipe, dict[str, np.ndarray]]]"
+Choose: TypeAlias = "Callable[[Labeled[np.ndarray], TailRecipe], tuple[TailRecipe, dict[str, np.ndarray]]]"
 
 # Training keeps activations up to this many bytes in memory. More are read from the cache when they are needed.
 _IN_MEMORY = 512 << 20

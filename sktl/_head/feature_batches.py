@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from sktl._targets.labelled_samples import Labelled
-from sktl._training.scoring_net import LabelledDataset
+from sktl._targets.labeled_samples import Labeled
+from sktl._training.scoring_net import LabeledDataset
 from sktl._utils.random import Stream, generator
 
 from .standardization import Standardization
@@ -19,18 +19,18 @@ _MAX_BYTES = 64 * 2**20
 _PIECE = 64
 
 
-class StandardizedFeatures(LabelledDataset):
+class StandardizedFeatures(LabeledDataset):
     """Standardized features of samples, with targets and weights."""
 
     def __init__(
         self,
-        labelled: Labelled[np.ndarray],
+        labeled: Labeled[np.ndarray],
         rank: np.ndarray,
         standardization: Standardization,
         dtype: torch.dtype = torch.float64,
     ):
-        super().__init__(labelled.targets, rank)
-        self.features = torch.from_numpy(labelled.samples)
+        super().__init__(labeled.targets, rank)
+        self.features = torch.from_numpy(labeled.samples)
         self.standardization = standardization
         self.dtype = dtype
         fits = self.features.numel() * dtype.itemsize <= _MAX_BYTES
@@ -65,12 +65,12 @@ class StandardizedFeatures(LabelledDataset):
         return standardized
 
 
-class RotatedFeatures(LabelledDataset):
+class RotatedFeatures(LabeledDataset):
     """Rotated coordinates of samples, with targets and weights."""
 
-    def __init__(self, labelled: Labelled[torch.Tensor], rank: np.ndarray):
-        super().__init__(labelled.targets, rank)
-        self.inputs = labelled.samples
+    def __init__(self, labeled: Labeled[torch.Tensor], rank: np.ndarray):
+        super().__init__(labeled.targets, rank)
+        self.inputs = labeled.samples
         self.dtype = self.inputs.dtype
 
     @property

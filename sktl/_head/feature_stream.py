@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktl._targets.labelled_samples import Labelled
-from sktl._training.scoring_net import LabelledDataset
+from sktl._targets.labeled_samples import Labeled
+from sktl._training.scoring_net import LabeledDataset
 from sktl._utils.threads import single_threaded_pool
 
 from .head_net import Gradients, HeadNet
@@ -63,14 +63,14 @@ class FeatureBlocks:
         return found
 
 
-class StreamedFeatures(LabelledDataset):
+class StreamedFeatures(LabeledDataset):
     """Features that stay where they are, with targets and weights. Batches are `FeatureBlocks`."""
 
     def __init__(
-        self, labelled: Labelled[np.ndarray], rank: np.ndarray, standardization: Standardization, dtype: torch.dtype
+        self, labeled: Labeled[np.ndarray], rank: np.ndarray, standardization: Standardization, dtype: torch.dtype
     ):
-        super().__init__(labelled.targets, rank)
-        self.features = labelled.samples
+        super().__init__(labeled.targets, rank)
+        self.features = labeled.samples
         self.standardization = standardization
         self.dtype = dtype
 

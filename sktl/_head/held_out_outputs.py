@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sktl._targets.folds import Folds
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
 from sktl._training.recipe import Recipe
@@ -27,7 +27,7 @@ _TOLERANCE = 1e-4
 
 
 def held_out_outputs(
-    labelled: Labelled[np.ndarray],
+    labeled: Labeled[np.ndarray],
     block_sizes: Sequence[int],
     recipe: Recipe,
     folds: Folds,
@@ -38,7 +38,7 @@ def held_out_outputs(
 
     Parameters
     ----------
-    labelled : Labelled float32 array of shape (n_samples, n_features)
+    labeled : Labeled float32 array of shape (n_samples, n_features)
     block_sizes : sequence of int
         Sizes of the blocks of features. Features of a block are standardized together.
     recipe : Recipe
@@ -49,7 +49,7 @@ def held_out_outputs(
     n_threads : int
         Number of threads. Results do not depend on it.
     """
-    features, targets = labelled.samples, labelled.targets
+    features, targets = labeled.samples, labeled.targets
     loss = make_loss(targets.loss, recipe.label_smoothing)
     problem = FoldProblem.of(targets, folds, loss, trusted)
     with single_threaded_pool(n_threads) as pool:

@@ -19,7 +19,7 @@ import torch
 
 from sktl._targets.base_targets import Targets
 from sktl._targets.folds import Folds
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._targets.sample_groups import with_copies_together
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
@@ -173,7 +173,7 @@ def excess(losses: np.ndarray, others: np.ndarray, weights: np.ndarray) -> tuple
 
 
 def cross_validate(
-    labelled: Labelled[np.ndarray],
+    labeled: Labeled[np.ndarray],
     block_sizes: Mapping[int, Sequence[int]],
     penalties: Sequence[float],
     conditions: Conditions,
@@ -182,7 +182,7 @@ def cross_validate(
 
     Parameters
     ----------
-    labelled : Labelled float32 array of shape (n_samples, n_features)
+    labeled : Labeled float32 array of shape (n_samples, n_features)
         Features of the largest number of stages. Samples of the same group are held out together.
     block_sizes : mapping of int to sequence of int
         The sizes of the blocks of features for each number of stages. Features of a block are standardized together.
@@ -191,7 +191,7 @@ def cross_validate(
         Penalties from strong to weak.
     conditions : Conditions
     """
-    features, targets = _looked_at(labelled, block_sizes, _MOST_IMAGES, conditions.seed)
+    features, targets = _looked_at(labeled, block_sizes, _MOST_IMAGES, conditions.seed)
     folds, problem = _problem(targets, conditions)
     with single_threaded_pool(conditions.n_threads) as pool:
         stages = [*sorted(block_sizes.items())]
@@ -203,7 +203,7 @@ def cross_validate(
 
 
 def refine(
-    labelled: Labelled[np.ndarray],
+    labeled: Labeled[np.ndarray],
     block_sizes: Mapping[int, Sequence[int]],
     penalties: Sequence[float],
     conditions: Conditions,
@@ -216,12 +216,12 @@ def refine(
     ----------
     block_sizes : mapping of int to sequence of int
         The sizes of the blocks of features for the chosen number of stages.
-    labelled, penalties, conditions
+    labeled, penalties, conditions
         See `cross_validate`.
     """
-    if len(penalties) == 1 or len(labelled.targets) <= _MOST_IMAGES:
+    if len(penalties) == 1 or len(labeled.targets) <= _MOST_IMAGES:
         return None
-    features, targets = _looked_at(labelled, block_sizes, _MOST_REFINING, conditions.seed)
+    features, targets = _looked_at(labeled, block_sizes, _MOST_REFINING, conditions.seed)
     if len(features) <= _MOST_IMAGES:
         return None
     folds, problem = _problem(targets, conditions)
@@ -261,16 +261,16 @@ def _candidates(
 
 
 def _looked_at(
-    labelled: Labelled[np.ndarray], block_sizes: Mapping[int, Sequence[int]], most: int, seed: int
+    labeled: Labeled[np.ndarray], block_sizes: Mapping[int, Sequence[int]], most: int, seed: int
 ) -> tuple[np.ndarray, Targets]:
     """Return the features and the targets of a limited number of samples with nonzero weight and of columns.
 
     If there are many classes, only samples of some classes are returned. Copies are in one group.
     """
     # In the order of training, so that renamed classes and permuted labels lead to the same folds.
-    rows, targets = labelled.targets.ordered().narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
+    rows, targets = labeled.targets.ordered().narrowed(_MOST_COLUMNS, np.random.RandomState(seed))
     rows = targets.thinned(rows, most, seed)
-    features, n_features = labelled.samples, max(map(sum, block_sizes.values()))
+    features, n_features = labeled.samples, max(map(sum, block_sizes.values()))
     if isinstance(features, np.ndarray):  # rows of a file are only read as a whole
         features = features[:, :n_features]
     seen = np.asarray(features if len(rows) == len(features) else features[rows])

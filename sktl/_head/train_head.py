@@ -16,7 +16,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sktl._features.features_as_input import IN_MEMORY
-from sktl._targets.labelled_samples import Split
+from sktl._targets.labeled_samples import Split
 from sktl._training.lbfgs import LimitedMemoryBFGS
 from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import count_epochs

@@ -18,7 +18,7 @@ from sktl._estimators.resolved_parameters import TrainingSet, choose, resolve_re
 from sktl._head.head_net import random_layer
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.base_targets import Targets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._targets.outputs import LogitOutputs, Outputs
 from sktl._training.training_run import Run
 from sktl._training.weighted_net import OutputLayer
@@ -62,11 +62,11 @@ class FeaturesEstimator(BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> FeaturesEstimator:
         """Train the output layer as `fit` of the estimator does."""
         targets = self._targets(y, groups)
-        chosen = choose(self.predictor, Labelled(X, targets), self.layout, self.seeds[1], self.n_workers)
+        chosen = choose(self.predictor, Labeled(X, targets), self.layout, self.seeds[1], self.n_workers)
         sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
         seen = np.ascontiguousarray(X[:, : sum(sizes)])
         recipe = resolve_recipe(self.predictor, 0, TrainingSet.of(targets), sum(sizes), torch.device("cpu"), chosen)
-        net = train_head(Split(Labelled(seen, targets)), recipe, Run(self.seeds[0]), sizes)
+        net = train_head(Split(Labeled(seen, targets)), recipe, Run(self.seeds[0]), sizes)
         return self._with_layer(net.module_.output, targets.outputs)
 
     def guess(self, X: np.ndarray, y: np.ndarray) -> FeaturesEstimator:

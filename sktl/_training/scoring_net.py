@@ -28,7 +28,7 @@ def tags_of(tags: Tags, outputs: Outputs | None) -> Tags:
     return tags
 
 
-class LabelledDataset(Dataset):
+class LabeledDataset(Dataset):
     """Samples with targets and weights, in the form of a skorch dataset of samples and labels.
 
     Parameters
@@ -44,7 +44,7 @@ class LabelledDataset(Dataset):
         self.y = targets.outputs.observed(targets.values())  # only used by callbacks
 
     @property
-    def X(self) -> LabelledDataset:  # noqa: N802 (skorch's name)
+    def X(self) -> LabeledDataset:  # noqa: N802 (skorch's name)
         """The input for predictions."""
         return self
 
@@ -104,11 +104,11 @@ class ScoringNet(ClassifierMixin, NeuralNet):
             super().notify(method_name, **told)
             return
         self.on_batch_end(self, **told)
-        labelled = told | self._labelled(told["batch"], told["y_pred"])
+        labeled = told | self._labeled(told["batch"], told["y_pred"])
         for _, callback in self.callbacks_:
-            callback.on_batch_end(self, **(labelled if isinstance(callback, ScoringBase) else told))
+            callback.on_batch_end(self, **(labeled if isinstance(callback, ScoringBase) else told))
 
-    def _labelled(self, batch: Any, y_pred: torch.Tensor | None) -> dict[str, Any]:
+    def _labeled(self, batch: Any, y_pred: torch.Tensor | None) -> dict[str, Any]:
         """Return a batch and its predictions in terms of labels."""
         outputs, columns = self._numbers()
         inputs, (values, _) = batch[:2]
@@ -130,7 +130,7 @@ class ScoringNet(ClassifierMixin, NeuralNet):
 
     def forward_iter(self, X: Any, training: bool = False, device: Any = "cpu") -> Iterator[torch.Tensor]:
         """Yield the outputs for a dataset of the training run, or for the inputs of one batch."""
-        if isinstance(X, LabelledDataset):
+        if isinstance(X, LabeledDataset):
             yield from super().forward_iter(X, training, device)
         else:
             yield self.evaluation_step((X, None), training).to(device)

@@ -20,7 +20,7 @@ from .learning_rates import evenness
 from .net_callbacks import kept_start
 from .net_params import copied
 from .recipe import Recipe
-from .scoring_net import LabelledDataset
+from .scoring_net import LabeledDataset
 from .weighted_net import WeightedNet, net_arguments, optimizer_arguments
 
 Net = TypeVar("Net", bound=WeightedNet)
@@ -69,8 +69,8 @@ class Run:
         kind: type[Net],
         module: Any,
         recipe: Recipe,
-        dataset: LabelledDataset,
-        held_out: LabelledDataset | None,
+        dataset: LabeledDataset,
+        held_out: LabeledDataset | None,
         **own: Any,
     ) -> Net:
         """Return a net of the given class for a recipe, with its own arguments and the user's."""
@@ -82,7 +82,7 @@ class Run:
         arguments["callbacks"] += [] if self.checkpoint is None else [("keeping", SaveState(self.checkpoint))]
         return kind(module, **(arguments | own | given))
 
-    def train(self, net: WeightedNet, dataset: LabelledDataset, outputs: Outputs, rank: np.ndarray) -> None:
+    def train(self, net: WeightedNet, dataset: LabeledDataset, outputs: Outputs, rank: np.ndarray) -> None:
         """Train a net whose module has the outputs' column `i` in column `rank[i]`. Warn if its start was best."""
         net.number(outputs, rank)
         net.on, net.evenness_ = self.on, evenness(dataset.weights.numpy())
@@ -98,7 +98,7 @@ class Run:
             )
 
 
-def _loss_of_zeros(net: WeightedNet, dataset: LabelledDataset, n_outputs: int) -> float:
+def _loss_of_zeros(net: WeightedNet, dataset: LabeledDataset, n_outputs: int) -> float:
     """Return the loss, as in training, of a module whose outputs are all 0."""
     parts = zip(dataset.values.split(_ROWS), dataset.weights.split(_ROWS), strict=True)
     sums = [(net.criterion_(torch.zeros(len(of), n_outputs), of) * weights).sum().item() for of, weights in parts]

@@ -21,7 +21,7 @@ from .losses import LOSSES, smoothing_of
 from .net_callbacks import CosineSchedule, MeanLoss, QuickHistory, StartOrBest
 from .optimizers import find_optimizer
 from .recipe import Recipe
-from .scoring_net import LabelledDataset, ScoringNet
+from .scoring_net import LabeledDataset, ScoringNet
 
 with documented("skorch"):
     from skorch import NeuralNet
@@ -273,7 +273,7 @@ def restored(net: WeightedNet, loss: str) -> WeightedNet:
 
 
 def net_arguments(
-    recipe: Recipe, dataset: LabelledDataset, held_out: LabelledDataset | None, net_params: Mapping[str, Any]
+    recipe: Recipe, dataset: LabeledDataset, held_out: LabeledDataset | None, net_params: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the arguments of a net that follow from a recipe and the samples, except its optimizer's arguments.
 

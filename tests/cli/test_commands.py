@@ -45,10 +45,10 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sktl.__file__).parents[1])}
 
 def make_photos(folder, n=6):
     rng = np.random.default_rng(0)
-    for name, colour in (("lemon", (220, 210, 40)), ("sky", (60, 120, 220))):
+    for name, color in (("lemon", (220, 210, 40)), ("sky", (60, 120, 220))):
         (folder / name).mkdir(parents=True)
         for i in range(n):
-            pixels = np.clip(rng.normal(colour, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(rng.normal(color, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.jpg")
     return folder
 

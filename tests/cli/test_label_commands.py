@@ -43,13 +43,13 @@ def tables(tmp_path_factory):
     labels, numbers, classes = [["image", "split", *COLUMNS]], [["file", "light", "blueness"]], [["path", "grade"]]
     for i in range(24):
         blue, dark = i % 2, i // 2 % 2
-        colour = np.array([90, 90, 230] if blue else [160, 160, 160]) * (0.4 if dark else 1)
-        Image.fromarray(np.clip(rng.normal(colour, 15, (32, 32, 3)), 0, 255).astype(np.uint8)).save(
+        color = np.array([90, 90, 230] if blue else [160, 160, 160]) * (0.4 if dark else 1)
+        Image.fromarray(np.clip(rng.normal(color, 15, (32, 32, 3)), 0, 255).astype(np.uint8)).save(
             folder / "images" / f"{i}.png"
         )
         name = f"images/{i}.png"
         labels.append([name, "test" if i >= 16 else "train", blue, dark, 1 - blue])
-        numbers.append([name, 0.5 + colour.mean(), blue])
+        numbers.append([name, 0.5 + color.mean(), blue])
         classes.append([name, 3 + dark])
     write(folder / "labels.csv", labels)
     write(folder / "numbers.csv", numbers)

@@ -235,7 +235,7 @@ def test_constant_numbers_are_not_blamed_on_groups():
 
 def test_early_stopping_holds_out_whole_groups(defects):
     groups = np.arange(len(defects.y)) // 5
-    rows = sktl._targets.labelled_samples.hold_out(
+    rows = sktl._targets.labeled_samples.hold_out(
         sktl._targets.class_targets.check_classes(defects.y, None, None, len(defects.y), groups=groups), 0.2, 0
     )
     assert not set(groups[rows[0]]) & set(groups[rows[1]])

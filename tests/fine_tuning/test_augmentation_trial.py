@@ -21,7 +21,7 @@ from sktl._fine_tuning import augmentation_trial as _trial
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform
 from sktl._images.samples import as_samples
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._training.training_run import Run
 
 RNG = np.random.default_rng(0)
@@ -34,9 +34,9 @@ def blackened(image):
     return Image.new("RGB", image.size)
 
 
-def labelled(n=60, **targets):
+def labeled(n=60, **targets):
     codes = Y[:n]
-    return Labelled(as_samples(list(X[:n]), None), ClassTargets(np.arange(3), codes, np.ones(n), **targets))
+    return Labeled(as_samples(list(X[:n]), None), ClassTargets(np.arange(3), codes, np.ones(n), **targets))
 
 
 def choose(images, changes, backbone=stochastic_net):
@@ -57,7 +57,7 @@ def choose(images, changes, backbone=stochastic_net):
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_does_better_on_images_held_out_is_chosen(turned):
     changes = [CustomTransform(blackened), None][:: -1 if turned else 1]
-    assert choose(labelled(), changes) is None
+    assert choose(labeled(), changes) is None
 
 
 @given(st.integers(0, 99), st.integers(2, 40))
@@ -72,7 +72,7 @@ def test_another_change_must_be_clearly_better_than_the_first(seed, n):
 
 def test_too_few_images_choose_nothing():
     change = CustomTransform(blackened)
-    assert choose(labelled(_trial._LEAST_IMAGES - 1), [change, None]) is change
+    assert choose(labeled(_trial._LEAST_IMAGES - 1), [change, None]) is change
 
 
 class OneStage(nn.Module):
@@ -89,7 +89,7 @@ def test_a_network_that_is_not_cut_tries_nothing():
         network = OneStage()
     change = CustomTransform(blackened)
     with pytest.warns(UserWarning, match="preprocessing"):
-        assert choose(labelled(), [change, None], lambda: network) is change
+        assert choose(labeled(), [change, None], lambda: network) is change
 
 
 @given(
@@ -101,7 +101,7 @@ def test_a_network_that_is_not_cut_tries_nothing():
 def test_parts_share_no_image_and_no_group_and_what_is_held_out_could_be_learned(codes, n_groups, most):
     codes = np.unique(codes, return_inverse=True)[1]
     groups = None if n_groups is None else np.arange(len(codes)) % n_groups
-    images = Labelled(range(len(codes)), ClassTargets(np.arange(codes.max() + 1), codes, np.ones(len(codes)), groups))
+    images = Labeled(range(len(codes)), ClassTargets(np.arange(codes.max() + 1), codes, np.ones(len(codes)), groups))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_trial, "_MOST_IMAGES", most)
         parts = _trial._parts(images, 0)

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from sktl import Preprocessing
 from sktl._fine_tuning.tail_batches import (
     ImageInputs,
-    LabelledInputs,
+    LabeledInputs,
     StoredInputs,
     TrainingBatches,
     ValidationBatches,
@@ -23,7 +23,7 @@ from sktl._fine_tuning.tail_batches import (
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform, View
 from sktl._images.samples import as_samples
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl.exceptions import InvalidImageError, InvalidParameterError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (13, 20, 20, 3), np.uint8)
@@ -32,7 +32,7 @@ PREPROCESSING = Preprocessing(16, (16, 16))
 
 def stored(n):
     inputs = StoredInputs(np.arange(n, dtype=np.float32)[:, None].__getitem__)
-    return LabelledInputs(Labelled(inputs, ClassTargets(np.arange(n), np.arange(n), np.arange(n) / 7)), np.arange(n))
+    return LabeledInputs(Labeled(inputs, ClassTargets(np.arange(n), np.arange(n), np.arange(n) / 7)), np.arange(n))
 
 
 @settings(max_examples=60)

@@ -24,7 +24,7 @@ from sktl._fine_tuning.train_tail import FineTuned, Start, _draws, train_tail
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
@@ -50,7 +50,7 @@ def train(n_jobs=2, held_out=None, net_params=None, seed=0, **changes):
     layer, standardization = random_layer(16, 3, 0), Standardization.identity(16)
     with torch.no_grad():
         activations = cut.trunk(torch.from_numpy(IMAGES)).numpy()
-    training = Labelled(StoredInputs(activations.__getitem__), ClassTargets(np.arange(3), CODES, WEIGHTS))
+    training = Labeled(StoredInputs(activations.__getitem__), ClassTargets(np.arange(3), CODES, WEIGHTS))
     start, run = Start(layer, standardization, History()), Run(seed, net_params)
     with ThreadPoolExecutor(n_jobs) as pool:
         workers = Workers(pool, CPU)
@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite_is_named():
 
 
 def test_the_best_epoch_on_the_validation_set_is_restored():
-    held_out = Labelled(
+    held_out = Labeled(
         StoredInputs(IMAGES.__getitem__),
         ClassTargets(np.arange(3), CODES[::-1].copy(), WEIGHTS),
     )  # what is learned harms

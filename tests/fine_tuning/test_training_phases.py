@@ -35,7 +35,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import train_tail as _tail
 from sktl._fine_tuning import training_phases as _transfer
 from sktl._targets.class_targets import check_classes
-from sktl._targets.labelled_samples import hold_out
+from sktl._targets.labeled_samples import hold_out
 from sktl._training.net_callbacks import kept_start
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidInputError, InvalidParameterError, TrainingError
 

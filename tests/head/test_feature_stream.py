@@ -12,7 +12,7 @@ from skorch.callbacks import Callback, EpochScoring
 from sktl._head import feature_stream, train_head
 from sktl._head.lbfgs_rotation import Rotation
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.net_callbacks import count_epochs
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
@@ -30,9 +30,9 @@ def features_of(n_features):
     return np.maximum(rows, 0).astype(np.float32)
 
 
-def labelled(features, rows=slice(None)):
+def labeled(features, rows=slice(None)):
     weights = RNG.uniform(0.5, 1.5, 700)
-    return Labelled(features, ClassTargets(np.arange(3), CODES, weights)).take(rows)
+    return Labeled(features, ClassTargets(np.arange(3), CODES, weights)).take(rows)
 
 
 def trained(split, recipe, monkeypatch, limit, rows=1024, n_threads=1, **net_params):
@@ -45,7 +45,7 @@ def trained(split, recipe, monkeypatch, limit, rows=1024, n_threads=1, **net_par
 @pytest.mark.parametrize("n_features", [20, 300])
 @pytest.mark.parametrize("recipe", [SGD, ADAMW])
 def test_steps_over_blocks_lead_to_the_layer_of_features_in_memory(recipe, n_features, monkeypatch):
-    split = Split(labelled(features_of(n_features)))
+    split = Split(labeled(features_of(n_features)))
     _, weight, bias = trained(split, recipe, monkeypatch, 1 << 40)
     for rows in (1024, 50):
         _, by_blocks, its_bias = trained(split, recipe, monkeypatch, 0, rows)
@@ -55,7 +55,7 @@ def test_steps_over_blocks_lead_to_the_layer_of_features_in_memory(recipe, n_fea
 
 @pytest.mark.parametrize("n_features", [20, 300])
 def test_lbfgs_over_blocks_reaches_the_optimum_in_as_many_steps(n_features, monkeypatch):
-    split = Split(labelled(features_of(n_features)))
+    split = Split(labeled(features_of(n_features)))
     exact, weight, _ = trained(split, LBFGS, monkeypatch, 1 << 40)
     monkeypatch.setattr(train_head, "_MOST_IN_FLOAT64", 0)
     in_memory, _, _ = trained(split, LBFGS, monkeypatch, 1 << 40)
@@ -70,7 +70,7 @@ def test_lbfgs_over_blocks_reaches_the_optimum_in_as_many_steps(n_features, monk
 
 def test_early_stopping_and_scores_of_callbacks_are_the_same(monkeypatch):
     features = features_of(20)
-    split = Split(labelled(features, np.arange(0, 500)), labelled(features, np.arange(500, 700)))
+    split = Split(labeled(features, np.arange(0, 500)), labeled(features, np.arange(500, 700)))
     recipe = Recipe(**vars(SGD) | {"patience": 3, "lr_schedule": "constant"})
     told = []
 
@@ -89,7 +89,7 @@ def test_early_stopping_and_scores_of_callbacks_are_the_same(monkeypatch):
 
 
 def test_dropout_changes_the_layer_and_repeats_with_the_seed(monkeypatch):
-    split = Split(labelled(features_of(20)))
+    split = Split(labeled(features_of(20)))
     recipe = Recipe(**vars(SGD) | {"dropout": 0.5})
     (_, first, _), (_, second, _) = (trained(split, recipe, monkeypatch, 0) for _ in range(2))
     assert_array_equal(first, second)
@@ -99,7 +99,7 @@ def test_dropout_changes_the_layer_and_repeats_with_the_seed(monkeypatch):
 @pytest.mark.parametrize("recipe", [LBFGS, Recipe(**vars(SGD) | {"dropout": 0.5})])
 def test_the_bits_do_not_depend_on_the_number_of_threads(recipe, monkeypatch):
     monkeypatch.setattr(feature_stream, "_BLOCKS_PER_SPAN", 2)
-    split = Split(labelled(features_of(20)))
+    split = Split(labeled(features_of(20)))
     layers = [trained(split, recipe, monkeypatch, 0, 30, n_threads)[1] for n_threads in (1, 2, 5)]
     assert_array_equal(layers[1], layers[0])
     assert_array_equal(layers[2], layers[0])

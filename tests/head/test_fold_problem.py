@@ -15,7 +15,7 @@ from sktl._head.penalty_selection import Conditions, cross_validate
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.folds import Folds
 from sktl._targets.label_targets import check_indicator
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._targets.number_targets import check_numbers
 from sktl._training.lbfgs import Descent
 from sktl._training.losses import make_loss
@@ -118,7 +118,7 @@ def test_labels_that_occur_once_do_not_decide_the_penalty_of_the_others():
         losses = []
         for y in (LABELS[:, :2], np.concatenate([LABELS[:, :2], rare], axis=1)):
             found = cross_validate(
-                Labelled(features, labels(y)), {1: [6]}, (1.0, 0.1, 0.01), Conditions(1.0, 0.0, seed, 1)
+                Labeled(features, labels(y)), {1: [6]}, (1.0, 0.1, 0.01), Conditions(1.0, 0.0, seed, 1)
             )
             assert found.penalties[found.best()] == 0.01
             losses.append(found.table()["mean_log_loss"])

@@ -10,7 +10,7 @@ from sktl._head.held_out_outputs import held_out_outputs
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.folds import Folds
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.training_run import Run
 
 RNG = np.random.default_rng(0)
@@ -31,8 +31,8 @@ def recipe_of(penalty=0.03):
 
 
 def outputs(targets=None, trusted=ALL, n_threads=1):
-    labelled = Labelled(FEATURES, targets or targets_of())
-    return held_out_outputs(labelled, SIZES, recipe_of(), FOLDS, trusted, n_threads)
+    labeled = Labeled(FEATURES, targets or targets_of())
+    return held_out_outputs(labeled, SIZES, recipe_of(), FOLDS, trusted, n_threads)
 
 
 def probabilities(values):
@@ -45,7 +45,7 @@ def test_they_are_those_of_a_layer_trained_on_the_other_folds():
     found = probabilities(outputs())
     for fold in range(4):
         held_out = FOLDS.of_sample == fold
-        training = Labelled(FEATURES[~held_out], targets_of(CODES[~held_out]))
+        training = Labeled(FEATURES[~held_out], targets_of(CODES[~held_out]))
         net = train_head(Split(training), recipe_of(), Run(0), SIZES)
         expected = probabilities(output_values(net.module_.output, FEATURES[held_out]))
         assert_allclose(found[held_out], expected, atol=0.06)

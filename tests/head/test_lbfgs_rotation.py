@@ -12,7 +12,7 @@ from sktl._head.lbfgs_rotation import Rotation, rotation
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.recipe import Recipe
 from sktl._training.training_run import Run
 
@@ -77,7 +77,7 @@ def test_training_finds_the_same_with_the_coordinates_of_a_search_and_with_its_o
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
 
     def train():
-        split = Split(Labelled(features, targets))
+        split = Split(Labeled(features, targets))
         layer = train_head(split, recipe, Run(0), SIZES.get(shape[1], [shape[1]])).module_.output
         assert layer.in_features == shape[1]
         return layer.weight.detach().numpy().copy()
@@ -112,6 +112,6 @@ def test_where_no_feature_varies_the_shares_of_the_classes_are_learned(shape, va
     n, d = shape
     features, codes = np.full(shape, value, np.float32), np.resize([0, 1, 0, 1, 1], n)
     recipe = Recipe("lbfgs", None, 0.01, 500, None, None, 0.0, 0.0, 0)
-    net = train_head(Split(Labelled(features, ClassTargets(np.arange(2), codes, np.ones(n)))), recipe, Run(0), [d])
+    net = train_head(Split(Labeled(features, ClassTargets(np.arange(2), codes, np.ones(n)))), recipe, Run(0), [d])
     probabilities = torch.softmax(net.module_(torch.full((1, d), float(value))), dim=1)
     assert_allclose(probabilities.detach(), [[0.4, 0.6]], atol=1e-3)

@@ -13,7 +13,7 @@ from sktl._head import principal_axes as _axes
 from sktl._head.penalty_selection import Candidates, Conditions, cross_validate, joined, refine
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled
+from sktl._targets.labeled_samples import Labeled
 from sktl._targets.number_targets import check_numbers
 from sktl._utils.threads import single_threaded_pool
 
@@ -38,7 +38,7 @@ def choose(features=FEATURES, codes=CODES, weights=None, groups=None, seed=0, si
     targets = ClassTargets(classes, np.searchsorted(classes, codes), weights, groups)
     penalties = kwargs.pop("penalties", PENALTIES)
     conditions = Conditions(**{"shrinkage": 1.0, "label_smoothing": 0.0, "seed": seed, "n_threads": n_threads} | kwargs)
-    return cross_validate(Labelled(features, targets), sizes, penalties, conditions)
+    return cross_validate(Labeled(features, targets), sizes, penalties, conditions)
 
 
 @pytest.mark.parametrize("n_known", [1, 2, 3])
@@ -114,7 +114,7 @@ def test_losses_of_numbers_are_those_of_ridge_regression(monkeypatch):
     features = rng.normal(size=(n, 500)).astype(np.float32)
     numbers = check_numbers(features[:, :50].sum(axis=1) + rng.normal(size=n), None, "squared_error", n)
     conditions = Conditions(1.0, 0.0, 0, 1)
-    found = cross_validate(Labelled(features, numbers), {1: [500]}, (1.0, 0.1), conditions)
+    found = cross_validate(Labeled(features, numbers), {1: [500]}, (1.0, 0.1), conditions)
     scaled = Standardization.of(features, np.ones(n), 1.0, [500])
     inputs, y = (features - scaled.mean.numpy()) / scaled.scale.numpy(), numbers.standardized[:, 0]
     for penalty, losses in zip(found.penalties, found.losses, strict=True):
@@ -253,7 +253,7 @@ def refined(n_looked_at, features=FEATURES, codes=CODES, penalties=PENALTIES, n_
     targets = ClassTargets(np.unique(codes), np.searchsorted(np.unique(codes), codes), np.ones(len(codes)), groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_choice, "_MOST_IMAGES", n_looked_at)
-        return refine(Labelled(features, targets), {2: SIZES[2]}, penalties, Conditions(1.0, 0.0, 0, n_threads))
+        return refine(Labeled(features, targets), {2: SIZES[2]}, penalties, Conditions(1.0, 0.0, 0, n_threads))
 
 
 def test_a_penalty_is_refined_by_images_that_did_not_choose_it():

@@ -23,7 +23,7 @@ from sktl._head.feature_batches import StandardizedFeatures
 from sktl._head.standardization import Standardization
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.losses import CrossEntropy
 from sktl._training.net_callbacks import CosineSchedule, count_epochs
 from sktl._training.net_params import check_net_params
@@ -36,13 +36,13 @@ RNG = np.random.default_rng(0)
 FEATURES = (RNG.normal(size=(90, 6)) * [1, 10, 0.1, 1, 1, 1] + [0, 5, -3, 0, 0, 0]).astype(np.float32)
 CODES = (FEATURES[:, 0] + FEATURES[:, 1] / 10 + RNG.normal(size=90) > 0.5).astype(np.int64) + (FEATURES[:, 3] > 0.7)
 ONES = np.ones(90)
-LABELLED = Labelled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
+LABELED = Labeled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
 SGD = Recipe("sgd", 0.05, 0.01, 10, 16, "cosine", 0.0, 0.0, 0)
 LBFGS = Recipe("lbfgs", None, 0.1, 500, None, None, 0.0, 0.0, 0)
 
 
 def train(recipe=SGD, features=FEATURES, codes=CODES, weights=ONES, seed=0, **net_params):
-    split = Split(Labelled(features, ClassTargets(np.arange(3), codes, weights)))
+    split = Split(Labeled(features, ClassTargets(np.arange(3), codes, weights)))
     net = train_head(split, recipe, Run(seed, net_params or None), [features.shape[1]])
     layer = net.module_.output
     return net, count_epochs(net.history), layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
@@ -84,7 +84,7 @@ def test_the_folded_layer_takes_raw_features():
     penalty = 1e-3 / 2 * ((weight * scale) ** 2).sum()
     net.module_.output.weight.data.mul_(torch.from_numpy(scale))  # back to standardised features
     net.module_.output.bias.data.copy_(torch.from_numpy(bias + weight @ FEATURES.astype(np.float64).mean(axis=0)))
-    dataset = StandardizedFeatures(LABELLED, np.arange(3), Standardization.of(FEATURES, ONES, 0.0, [6]))
+    dataset = StandardizedFeatures(LABELED, np.arange(3), Standardization.of(FEATURES, ONES, 0.0, [6]))
     inputs, targets = dataset.all_rows()
     found = net.get_loss(net.module_(inputs), targets)
     assert_allclose(float(found.detach()), loss + penalty, rtol=1e-6)
@@ -266,8 +266,8 @@ def test_callbacks_are_told_of_each_batch_and_change_no_bit():
 
 def test_the_history_has_a_row_per_epoch_and_one_per_batch():
     targets = ClassTargets(np.arange(3), CODES[:40], ONES[:40])
-    whole = Labelled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
-    net = train_head(Split(whole, Labelled(FEATURES[:40], targets)), SGD, Run(0), [6])
+    whole = Labeled(FEATURES, ClassTargets(np.arange(3), CODES, ONES))
+    net = train_head(Split(whole, Labeled(FEATURES[:40], targets)), SGD, Run(0), [6])
     losses = ("train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "valid_loss_near_best")
     start, *rows = net.history
     assert set(start) == {"batches", "epoch", "valid_loss", "valid_loss_best"}
@@ -299,7 +299,7 @@ def test_features_standardised_batch_by_batch_give_the_bits_of_those_standardise
     recipe = changed(SGD, batch_size=batch_size)
     _, _, weight, bias = train(recipe)
     monkeypatch.setattr(_inputs, "_MAX_BYTES", 0)
-    dataset = StandardizedFeatures(LABELLED, np.arange(3), Standardization.identity(6))
+    dataset = StandardizedFeatures(LABELED, np.arange(3), Standardization.identity(6))
     assert dataset.standardized is None
     _, _, other_weight, other_bias = train(recipe)
     assert_array_equal(other_weight, weight)
@@ -349,11 +349,11 @@ def test_many_easy_classes_reach_the_optimum_with_a_weak_penalty_in_float32(monk
     codes[:40] = np.arange(40)
     features = rng.normal(size=(300, 500)) + 30 * rng.normal(size=(40, 500))[codes] * rng.random(500) ** 6
     features = (features * np.exp(rng.normal(size=500))).astype(np.float32)
-    labelled = Labelled(features, ClassTargets(np.arange(40), codes, np.ones(300)))
+    labeled = Labeled(features, ClassTargets(np.arange(40), codes, np.ones(300)))
     losses = []
     for most_in_float64 in (0, 2**30):
         monkeypatch.setattr("sktl._head.train_head._MOST_IN_FLOAT64", most_in_float64)
-        net = train_head(Split(labelled), changed(LBFGS, weight_decay=1e-5), Run(0), [500])
+        net = train_head(Split(labeled), changed(LBFGS, weight_decay=1e-5), Run(0), [500])
         losses.append(float(net.history[-1]["train_loss"]))
     assert_allclose(*losses, rtol=0.01)
 

@@ -204,7 +204,7 @@ def test_a_palette_is_looked_up(indices, palette):
 
 @settings(max_examples=20)
 @given(indices=GREY, palette=PALETTES, clear=st.integers(0, 7))
-def test_the_transparent_colour_of_a_palette_shows_white(indices, palette, clear):
+def test_the_transparent_color_of_a_palette_shows_white(indices, palette, clear):
     image = palette_image(indices, palette)
     image.info["transparency"] = clear
     palette[clear] = 255
@@ -232,7 +232,7 @@ def test_a_palette_of_four_channels_shows_white():
         np.testing.assert_allclose(pixels, expected, atol=1)
 
 
-def test_a_transparent_colour_of_rgb_or_grey_shows_white():
+def test_a_transparent_color_of_rgb_or_grey_shows_white():
     for mode, key in (("RGB", (10, 20, 30)), ("L", 77)):
         image = Image.new(mode, (4, 3), key)
         image.putpixel((0, 0), 5 if mode == "L" else (5, 5, 5))
@@ -261,7 +261,7 @@ def test_rare_modes_with_alpha_show_white(mode):
         ((0, 255, 255, 0), (255, 0, 0)),
     ],
 )
-def test_cmyk_inks_have_their_colours(ink, shown):
+def test_cmyk_inks_have_their_colors(ink, shown):
     image = Image.new("CMYK", (16, 16), ink)
     for format_ in ("JPEG", "TIFF"):
         for pixels in both_ways(image, format_):
@@ -285,7 +285,7 @@ def test_16_bits_are_scaled_not_clipped(grey):
 
 @settings(max_examples=20)
 @given(rgb=hnp.arrays(np.uint16, st.tuples(SIDES, SIDES, st.just(3))))
-def test_16_bit_colours_are_scaled_not_clipped(rgb):
+def test_16_bit_colors_are_scaled_not_clipped(rgb):
     for pixels in (decoded(png16(rgb)), np.asarray(pil_to_rgb(opened(png16(rgb))))):
         np.testing.assert_allclose(pixels, rgb / 257, atol=1)
 
@@ -318,7 +318,7 @@ def test_float_pil_images_out_of_range_are_refused_with_advice(value, advice):
 
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_frame_is_taken(format_):
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "lime", "blue")]
     options = {"lossless": True} if format_ == "WEBP" else {}
     data = saved(frames[0], format_, save_all=True, append_images=frames[1:], **options)
     assert opened(data).n_frames == 3

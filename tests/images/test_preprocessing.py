@@ -21,7 +21,7 @@ HALF = (0.5, 0.5, 0.5)
 
 @st.composite
 def images(draw, low=0, high=255, largest=3):
-    """An image of noise or of a few soft colours, its sides up to `largest` times 32 to 64 pixels, and that target."""
+    """An image of noise or of a few soft colors, its sides up to `largest` times 32 to 64 pixels, and that target."""
     target = draw(st.integers(32, 64))
     width, height = draw(st.tuples(*[st.integers(1, largest * target)] * 2))
     rng = np.random.default_rng(draw(SEEDS))
@@ -133,11 +133,11 @@ def test_an_image_that_has_the_size_already_is_only_cropped_to_its_centre(crop, 
     width=st.integers(1, 9),
     height=st.integers(1, 9),
     interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]),
-    colour=st.tuples(*[st.integers(0, 255)] * 3),
+    color=st.tuples(*[st.integers(0, 255)] * 3),
 )
-def test_a_tiny_image_of_one_colour_is_enlarged_to_that_colour(width, height, interpolation, colour):
-    found = Preprocessing(40, (32, 32), interpolation).pixels(Image.new("RGB", (width, height), colour))
-    np.testing.assert_array_equal(found, np.broadcast_to(colour, (32, 32, 3)))
+def test_a_tiny_image_of_one_color_is_enlarged_to_that_color(width, height, interpolation, color):
+    found = Preprocessing(40, (32, 32), interpolation).pixels(Image.new("RGB", (width, height), color))
+    np.testing.assert_array_equal(found, np.broadcast_to(color, (32, 32, 3)))
 
 
 @pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (3, 300_000)])
@@ -153,8 +153,8 @@ def test_a_very_long_image_costs_no_more_than_its_centre(size):
 @settings(max_examples=30)
 @given(factor=st.integers(4, 12), seed=SEEDS, interpolation=st.sampled_from(INTERPOLATIONS))
 def test_shrinking_a_lot_stays_near_the_exact_filter(factor, seed, interpolation):
-    colours = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    image = Image.fromarray(colours).resize((32 * factor + 5, 32 * factor + 2), Image.Resampling.BICUBIC)
+    colors = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(colors).resize((32 * factor + 5, 32 * factor + 2), Image.Resampling.BICUBIC)
     exact = torchvision_pixels(image, 32, 28, interpolation)
     assert np.abs(Preprocessing(32, (28, 28), interpolation).pixels(image) - exact).mean() < 1
 

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils import compute_class_weight
 
 from sktl._targets.class_targets import ClassTargets, check_classes
-from sktl._targets.labelled_samples import hold_out
+from sktl._targets.labeled_samples import hold_out
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 Y = ["b", "a", "b"]

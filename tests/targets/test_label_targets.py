@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from sktl._targets.label_targets import LabelTargets, check_indicator
-from sktl._targets.labelled_samples import hold_out
+from sktl._targets.labeled_samples import hold_out
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 Y = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]])

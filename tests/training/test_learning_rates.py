@@ -12,7 +12,7 @@ from sktl import PretrainedImageRegressor
 from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head.standardization import Standardization, standardized
 from sktl._head.train_head import output_values, train_head
-from sktl._targets.labelled_samples import Labelled, Split
+from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.learning_rates import evenness, stable_lr
 from sktl._training.recipe import SHRINKAGE
 from sktl._training.training_run import Run
@@ -55,7 +55,7 @@ def error(loss="squared_error", weights=None, **params):
     reg = PretrainedImageRegressor(loss=loss, optimizer="sgd", **params)
     targets = reg._check_targets(value[train], weights, 120)
     recipe = resolve_recipe(reg, 0, TrainingSet.of(targets), 320, CPU, Chosen(1, 0.003, {}))
-    layer = train_head(Split(Labelled(features[train], targets)), recipe, Run(0), [320]).module_.output
+    layer = train_head(Split(Labeled(features[train], targets)), recipe, Run(0), [320]).module_.output
     return np.square(targets.outputs.predict(output_values(layer, features[test])) - value[test]).mean()
 
 

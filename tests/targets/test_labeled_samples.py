@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.labelled_samples import Labelled, hold_out
+from sktl._targets.labeled_samples import Labeled, hold_out
 from sktl._targets.number_targets import check_numbers
 from sktl.exceptions import InvalidParameterError
 
@@ -83,8 +83,8 @@ def test_no_fraction_helps_if_groups_are_classes():
 
 def test_samples_are_only_copied_if_some_have_weight_zero():
     rows = np.arange(2 * N).reshape(N, 2)
-    labelled = Labelled(rows, targets_of("classes"))
-    found = labelled.counted()
+    labeled = Labeled(rows, targets_of("classes"))
+    found = labeled.counted()
     assert_array_equal(found.samples, rows[COUNTED])
     assert found.targets.weights.all()
     assert found.counted() is found

@@ -1,4 +1,4 @@
-"""Labelled samples: images, features or activations with their targets, for training and for validation."""
+"""Labeled samples: images, features or activations with their targets, for training and for validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 @dataclass(frozen=True)
-class Labelled(Generic[Samples]):
+class Labeled(Generic[Samples]):
     """Samples with their targets.
 
     Parameters
@@ -31,19 +31,19 @@ class Labelled(Generic[Samples]):
     samples: Samples
     targets: Targets
 
-    def take(self, rows: np.ndarray | slice) -> Labelled[Any]:
+    def take(self, rows: np.ndarray | slice) -> Labeled[Any]:
         """Return a subset of the samples with their targets."""
         samples: Any = self.samples
         if isinstance(rows, np.ndarray) and not hasattr(samples, "shape"):  # a list of samples
-            return Labelled([samples[i] for i in rows], self.targets.take(rows))
-        return Labelled(samples[rows], self.targets.take(rows))
+            return Labeled([samples[i] for i in rows], self.targets.take(rows))
+        return Labeled(samples[rows], self.targets.take(rows))
 
-    def counted(self) -> Labelled[Any]:
+    def counted(self) -> Labeled[Any]:
         """Return the samples with nonzero weight."""
         rows = self.targets.counted()
         return self if isinstance(rows, slice) else self.take(rows)
 
-    def relative(self) -> Labelled[Samples]:
+    def relative(self) -> Labeled[Samples]:
         """Return the same samples with weights divided by their mean."""
         weights = self.targets.weights / self.targets.weights.mean()
         return replace(self, targets=self.targets.with_changes(weights=weights))
@@ -55,20 +55,20 @@ class Split(Generic[Samples]):
 
     Parameters
     ----------
-    training : Labelled
-    validation : Labelled or None
+    training : Labeled
+    validation : Labeled or None
     """
 
-    training: Labelled[Samples]
-    validation: Labelled[Samples] | None = None
+    training: Labeled[Samples]
+    validation: Labeled[Samples] | None = None
 
-    def __iter__(self) -> Iterator[Labelled[Samples]]:
+    def __iter__(self) -> Iterator[Labeled[Samples]]:
         """Yield the training data, then the validation data if there are any."""
         yield self.training
         if self.validation is not None:
             yield self.validation
 
-    def weighted(self) -> list[Labelled[Samples]]:
+    def weighted(self) -> list[Labeled[Samples]]:
         """Return both parts with the weights used in their losses. Validation weights are divided by their mean."""
         return [self.training] if self.validation is None else [self.training, self.validation.relative()]
 
@@ -76,10 +76,10 @@ class Split(Generic[Samples]):
         self, function: Callable[[Samples], Others], of_validation: Callable[[Samples], Others] | None = None
     ) -> Split[Others]:
         """Apply a function to the samples, optionally another one to validation samples. The targets stay the same."""
-        training = Labelled(function(self.training.samples), self.training.targets)
+        training = Labeled(function(self.training.samples), self.training.targets)
         if self.validation is None:
             return Split(training)
-        return Split(training, Labelled((of_validation or function)(self.validation.samples), self.validation.targets))
+        return Split(training, Labeled((of_validation or function)(self.validation.samples), self.validation.targets))
 
 
 def hold_out(targets: Targets, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
