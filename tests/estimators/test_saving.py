@@ -612,8 +612,7 @@ def test_references_without_textures_or_with_others_are_told_apart(tmp_path):
     without = replace(clf._typicality, textures=textures[:, :0])
     rows = clf.transform(X)
     assert textures.shape[1] == 160
-    layout = clf._fitted_extractor().layout
-    assert_array_equal(sktl.load(tmp_path / "model").typicality(X), without(rows, layout))
+    assert_array_equal(sktl.load(tmp_path / "model").typicality(X), without(without.reduction(rows)))
     few = torch.from_numpy(textures[:, :7].copy())
     forged(tmp_path / "model", lambda document, tensors: tensors.update({"typicality.textures": few}))
     with pytest.raises(BackboneError, match="other blocks"):
