@@ -14,6 +14,7 @@ import PIL
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from sktl._utils.locks import fork_safe_lock
+from sktl._utils.process_errors import raise_process_error
 
 from .format_readers import READERS, Reader, key_of, reader_name
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
@@ -22,7 +23,7 @@ from .pixel_advice import FILE, Words
 from .pixel_advice import PIL as PIL_WORDS
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
-from .problems import ImageProblem, check_memory, check_size
+from .problems import ImageProblem, check_size
 from .tiff_tags import why_no_picture
 from .unreadable_formats import why_undecodable
 
@@ -147,7 +148,7 @@ def _decode_by_pillow(content: bytes, preprocessing: Preprocessing) -> Image.Ima
     except (ImageProblem, Warning):
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        check_memory(error)
+        raise_process_error(error)
         reason = why_no_picture(content) if isinstance(error, UnidentifiedImageError) else None
         raise ImageProblem(reason or why_undecodable(content, error)) from error
 
@@ -213,9 +214,10 @@ def is_turned(image: Image.Image) -> bool:
     """Return True if EXIF data say that the image in a file lies on its side."""
     try:
         return image.getexif().get(_ORIENTATION, 1) in _TURNED
-    except (Warning, MemoryError):
+    except Warning:
         raise
-    except Exception:  # EXIF data too damaged to contain an orientation
+    except Exception as error:  # EXIF data too damaged to contain an orientation
+        raise_process_error(error)
         return False
 
 
@@ -246,9 +248,10 @@ def _to_rgb(image: Image.Image, words: Words) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (Warning, MemoryError):
+    except Warning:
         raise
-    except Exception:  # EXIF data too damaged to contain an orientation
+    except Exception as error:  # EXIF data too damaged to contain an orientation
+        raise_process_error(error)
         return image.copy()
 
 
