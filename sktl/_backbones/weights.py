@@ -379,8 +379,14 @@ def fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     In another thread, because signal handlers run in the main thread: torch would turn the error of a time limit into a
     fault of the tensor that it was copying, and drop its type.
     """
+    infers = torch.is_inference_mode_enabled()  # which each thread sets for itself
+
+    def load() -> None:
+        with torch.inference_mode(infers):
+            module.load_state_dict(state)
+
     with single_threaded_pool(1) as pool:
-        pool.submit(module.load_state_dict, state).result()
+        pool.submit(load).result()
 
 
 def _other_channels(state: StateDict, own: Mapping[str, torch.Tensor]) -> int | None:
