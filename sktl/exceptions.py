@@ -178,7 +178,7 @@ class DeviceError(SktlError, RuntimeError):
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
-    """A single image does not fit into the memory of the device."""
+    """There is not enough memory, on the device or for the process, even for a single image or for the network."""
 
 
 class EngineError(SktlError, RuntimeError):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sktl._images.preprocessing import Preprocessing
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.random import generator, seeded_globals
 from sktl._utils.settings_isolation import isolated
 from sktl._words import LONGEST_REASON, error_words
@@ -81,7 +82,8 @@ class Backbone:
         try:
             with torch.device("meta"):
                 network = self._build()
-        except Exception:  # constructors that read tensor values fail on the meta device
+        except Exception as error:  # constructors that read tensor values fail on the meta device
+            raise_process_error(error)
             network = self._build()
         return state_shapes(network)
 
@@ -107,9 +109,10 @@ class Backbone:
     def _find_stages(self, network: nn.Module) -> StageMap:
         try:
             return find_stages(network, self._probe_images()[:1])
-        except (SktlError, MemoryError):
+        except SktlError:
             raise
         except Exception as error:  # gradients and hooks may cause any error in a user's network
+            raise_process_error(error)
             remedy = _view_remedy(error) or 'Pass n_stages="all" and trainable_stages=0, which need no stages.'
             raise BackboneError(
                 f"The stages of {self.described} cannot be found: {_reason(error)}. {remedy}"
@@ -245,6 +248,7 @@ class Backbone:
         except UntappableError:
             return self.build()
         except Exception as error:  # gradients and hooks may cause any error; the first run reports other faults
+            raise_process_error(error)
             _untapped[self.identity] = _reason(error.__cause__ or error)
             return self.build()
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.torch_kernels import place
 from sktl.exceptions import BackboneError
 
@@ -246,7 +247,8 @@ class Cut(nn.Module):
             activations = self.trunk(images.clone())
             before = activations._version
             again = self.tail(activations)
-        except Exception:  # stand-ins may cause any error in a forward method
+        except Exception as error:  # stand-ins may cause any error in a forward method
+            raise_process_error(error)
             return False
         self._clones = activations._version != before  # the tail starts with an in-place operation
         if len(activations) != len(images):  # not one row per image, but windows or another order of axes

@@ -401,7 +401,7 @@ class PackagedNetwork(_Network):
         # The file contains timm's tensors in timm's order under other names, followed by the two tensors of the output
         # layer.
         tensors = _weights.read_state_dict(path).values()
-        module.load_state_dict(dict(zip(module.state_dict(), tensors, strict=False)))
+        _weights.fill(module, dict(zip(module.state_dict(), tensors, strict=False)))
         return module
 
 

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from sktl._images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from sktl._utils.paths import user_path
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.random import generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
@@ -226,6 +227,7 @@ def _copied(module: nn.Module, name: str) -> nn.Module:
         copied = duplicate(module, {id(tensor): tensor.detach().clone() for tensor in computed})
         return _without_weight_norm(copied) if computed else copied
     except Exception as error:  # attributes of users' networks may raise anything
+        raise_process_error(error)
         raise BackboneError(
             f"backbone={name} returned a network that cannot be copied by copy.deepcopy: {error_words(error)}. Remove "
             "the attribute that cannot be copied from the network."
@@ -307,5 +309,6 @@ def _answer(module: nn.Module, preprocessing: Preprocessing) -> tuple[bytes, Kep
         with single_threaded(), seeded_globals(0), torch.inference_mode():
             found, layer = run(copy.deepcopy(module).cpu().float().eval(), image)
             return found.numpy().tobytes(), layer
-    except Exception:  # the engine's probe reports the error
+    except Exception as error:  # the engine's probe reports the error
+        raise_process_error(error)
         return b"", None

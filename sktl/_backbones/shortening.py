@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sktl._utils.process_errors import raise_process_error
 from sktl.exceptions import BackboneError
 
 from .stages import Boundary, Call, StageMap, parameters_of_output, record, tensors
@@ -224,6 +225,7 @@ def find_shortening(network: nn.Module, stage_map: StageMap, n_stages: int, imag
             shortening = Shortening(stage_map, end, read_from, removed)
             return _verified(_complete(shortening, network, n_stages, blocks, images), network, images, expected)
         except Exception as error:  # stand-ins may cause any error in a forward method
+            raise_process_error(error)
             failure = error
     raise IndivisibleError(
         f"its forward method needs the stages after {stage_map.stages[n_stages - 1].name}"

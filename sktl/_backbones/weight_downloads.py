@@ -24,6 +24,7 @@ import torch
 from filelock import FileLock
 
 from sktl._utils.paths import draft_path
+from sktl._utils.process_errors import raise_process_error
 from sktl.exceptions import WeightsCorruptError, WeightsUnavailableError
 
 from .weights import verify
@@ -184,6 +185,7 @@ def _answer(url: str) -> Iterator[Any]:
     except http.client.IncompleteRead as error:
         raise _arrived_damaged(url, str(error)) from error
     except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
+        raise_process_error(error)
         raise _no_answer(url, error) from error
 
 
@@ -204,6 +206,7 @@ def ask_hub(repository: str, file_name: str, revision: str | None = None, endpoi
         try:
             answer = get_session().head(url, headers=build_hf_headers(), timeout=_PATIENCE)
         except Exception as error:  # errors depend on the version of the client and have no common base
+            raise_process_error(error)
             raise _no_answer(url, error) from error
         if answer.status_code >= _SERVER_ERRORS or answer.status_code == _TOO_MANY_REQUESTS:
             raise NoAnswerError(f"{urlsplit(url).netloc} answered {answer.status_code}")
@@ -238,8 +241,9 @@ def fetch_from_hub(repository: str, file_name: str | None) -> Path:
     except NoAnswerError as error:
         raise unavailable(repository, place, str(error), _CONNECT) from error
     except Exception as error:
-        if isinstance(error, WeightsCorruptError | MemoryError):
+        if isinstance(error, WeightsCorruptError):
             raise
+        raise_process_error(error)
         raise unavailable(repository, place, brief(behind(error))) from error
 
 

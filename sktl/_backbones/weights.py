@@ -17,7 +17,9 @@ import torch
 from sktl._storage.foreign_files import beginning, describe, is_archive
 from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
 from sktl._utils.paths import is_utf8, shown, working_folder
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.short_text import count, first_few
+from sktl._utils.threads import single_threaded_pool
 from sktl._words import type_of
 from sktl.exceptions import (
     ModelFileError,
@@ -162,6 +164,7 @@ def _read(path: str | os.PathLike[str]) -> Any:
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many types of errors for damaged files
+        raise_process_error(error)
         raise WeightsCorruptError(_why_unreadable(path, error)) from error
 
 
@@ -365,7 +368,23 @@ def load_into(module: torch.nn.Module, state: StateDict, source: object) -> None
             f"{source} holds the weights of another architecture: {_some(wrong)}. Pass the backbone that they were "
             "trained with."
         )
-    module.load_state_dict(state)
+    fill(module, state)
+
+
+def fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load a state dict into a module.
+
+    In another thread, because signal handlers run in the main thread: torch would turn the error of a time limit into a
+    fault of the tensor that it was copying, and drop its type.
+    """
+    infers = torch.is_inference_mode_enabled()  # which each thread sets for itself
+
+    def load() -> None:
+        with torch.inference_mode(infers):
+            module.load_state_dict(state)
+
+    with single_threaded_pool(1) as pool:
+        pool.submit(load).result()
 
 
 def _other_channels(state: StateDict, own: Mapping[str, torch.Tensor]) -> int | None:

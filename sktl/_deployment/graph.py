@@ -19,6 +19,7 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._utils.compiler_import import import_compiler_without_folder
 from sktl._utils.forked_gradients import keep_gradients_possible
 from sktl._utils.locks import fork_safe_lock
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import one_line
 from sktl.exceptions import ExportError, SktlError
 from sktl.runtime.document import INPUT, OUTPUTS, TYPICALITY
@@ -182,6 +183,7 @@ def traced(graph: PixelGraph, backbone_name: str) -> torch.export.ExportedProgra
     except SktlError:
         raise
     except Exception as error:  # networks may do anything that cannot be traced
+        raise_process_error(error)
         raise not_exportable(backbone_name, error) from error
 
 

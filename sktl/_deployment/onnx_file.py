@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from sktl._utils.onnx_runtime import onnxruntime
+from sktl._utils.process_errors import raise_process_error
 from sktl.exceptions import ExportError
 from sktl.runtime.document import INPUT, KEY, ModelDocument
 from sktl.runtime.model_source import ModelSource
@@ -83,6 +84,7 @@ def to_onnx(program: torch.export.ExportedProgram, output_names: Sequence[str], 
             assert found is not None
             model = found.model_proto
     except Exception as error:  # converters of operations may raise anything
+        raise_process_error(error)
         raise not_exportable(backbone_name, error.__cause__ or error) from error
     _tidy(model)
     return model

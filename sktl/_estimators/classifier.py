@@ -295,8 +295,9 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. All losses are NaN if no
         image could be held out; the default values are then used. Exists only if there was a choice.
     engine_ : {"torch", "openvino"}
-        Library that ran the frozen part of the network. Predictions use the same engine. If the estimator is loaded on
-        a machine without OpenVINO, it uses torch instead, and features differ by at most 1e-4 of the largest feature.
+        Library that ran the frozen part of the network in `fit`. Predictions use the same engine. On a machine without
+        OpenVINO, and in a process forked from one that has used OpenVINO, they use torch instead, and features differ
+        by at most 1e-4 of the largest feature.
     precision_ : {"float32", "bfloat16"}
         Precision in which the frozen part of the network computes features. Predictions use the same precision.
     net_ : skorch.NeuralNet

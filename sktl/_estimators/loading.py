@@ -12,6 +12,7 @@ from sktl._backbones.backbone import Backbone, state_shapes, tensors_digest
 from sktl._backbones.cut import Cut
 from sktl._backbones.resolve_backbone import Weights, is_path, rebuilt_backbone, resolve_backbone
 from sktl._backbones.taps import TappedCut
+from sktl._backbones.weights import fill
 from sktl._fine_tuning.train_tail import restored_tail
 from sktl._head.train_head import restored_head
 from sktl._images.preprocessing import Preprocessing
@@ -158,7 +159,7 @@ def _restore(estimator: Any, file: ModelFile) -> None:
             f"{backbone.name!r} on this machine differ from the weights that it was trained with. Save it with "
             "include_backbone=True, or install the same weights."
         )
-    network.load_state_dict({name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
+    fill(network, {name: tensors.get(NETWORK + name, old) for name, old in network.state_dict().items()})
     if complete:
         backbone = rebuilt_backbone(backbone, weights, preprocessing, estimator.image_size, network)
     _check_probe(probe(network, preprocessing), file, tensors[PROBE])
@@ -321,7 +322,7 @@ def _restore_training(estimator: Any, described: Mapping[str, Any], network: tor
         raise SavedDocumentError("its output layer is not finite")
     if isinstance(recipe, TailRecipe):
         cut = _cut(estimator, recipe)
-        cut.network.load_state_dict(network.state_dict())
+        fill(cut.network, network.state_dict())
         net = restored_tail(cut, estimator.backbone_.preprocessing, tensors[WEIGHT], tensors[BIAS], recipe)
         if not kept_start(history):
             digest, pretrained = tensors_digest(cut.network), estimator._features

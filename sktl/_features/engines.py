@@ -20,6 +20,7 @@ import torch
 from sktl._backbones.backbone import Backbone
 from sktl._images.decoding import decoding_rule
 from sktl._utils.devices import check_precision, halved, within_memory
+from sktl._utils.process_errors import is_from_signal_handler
 from sktl._utils.threads import single_threaded, single_threaded_pool
 from sktl._utils.torch_kernels import arithmetic_switches, describe_arithmetic
 from sktl._utils.warnings import warn
@@ -139,6 +140,8 @@ class OpenVinoEngine(Engine):
                 self._compiled = pool.submit(CompiledFunction, *arguments).result()
             first, second = (self.run(trunk.probe) for _ in range(2))
         except Exception as error:  # conversions may fail in any way
+            if is_from_signal_handler(error):
+                raise
             reason = " ".join(str(error).split())  # OpenVINO's messages span several lines
             raise self._error(f"its conversion fails: {reason}") from error
         difference = trunk.difference(first)

@@ -21,6 +21,7 @@ from sktl._backbones.taps import StageLayout, Tapped
 from sktl._images.decoding import decoding_rule
 from sktl._utils.devices import is_out_of_memory
 from sktl._utils.operation_watch import OperationWatch
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.threads import single_threaded_pool
 from sktl._utils.torch_kernels import place
 from sktl._words import type_of
@@ -151,6 +152,7 @@ class Trunk:
         except Exception as error:  # networks, including users' own, may raise anything
             if is_out_of_memory(error, device):
                 raise
+            raise_process_error(error)
             raise backbone.failure(error) from error
 
     def run(self, pixels: np.ndarray) -> np.ndarray:

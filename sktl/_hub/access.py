@@ -10,6 +10,7 @@ from typing import Any
 from sktl._backbones.weight_downloads import NoAnswerError, ask_hub, behind
 from sktl._storage.model_file import MODEL_FILE
 from sktl._utils.optional import require
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import shown_value
 from sktl.exceptions import HubRequestError, InvalidParameterError
 
@@ -70,9 +71,8 @@ def explained(what: str, token: str | bool | None) -> Iterator[None]:
     """Turn errors of the hub's library, which have no common base class, into `HubRequestError`, without the token."""
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:
+        raise_process_error(error)
         chain = "\n".join(_told(error))
         # A server may repeat the token in its answer, and the traceback of a chained error would show it.
         secret = chain != _without_secrets(chain, token)

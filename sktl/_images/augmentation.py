@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.random import seeded_everything, seeded_globals
 from sktl._words import LONGEST_REASON, error_words, type_of
 from sktl.exceptions import InvalidParameterError
@@ -83,9 +84,8 @@ class CustomTransform:
         with seeded_everything(int(seed.generate_state(1)[0])):
             try:
                 changed = self.function(image)
-            except MemoryError:
-                raise
             except Exception as error:  # a user's function may raise anything
+                raise_process_error(error)
                 words, size = error_words(error, LONGEST_REASON), " x ".join(map(str, image.size))
                 raise InvalidParameterError(f"augmentation failed on an image of {size} pixels: {words}") from error
         rgb = _as_rgb(changed)

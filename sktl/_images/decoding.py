@@ -7,13 +7,14 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import PIL
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from sktl._utils.locks import fork_safe_lock
+from sktl._utils.process_errors import raise_process_error
 
 from .format_readers import READERS, Reader, key_of, reader_name
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
@@ -22,7 +23,7 @@ from .pixel_advice import FILE, Words
 from .pixel_advice import PIL as PIL_WORDS
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
-from .problems import ImageProblem, check_memory, check_size
+from .problems import ImageProblem, check_size
 from .tiff_tags import why_no_picture
 from .unreadable_formats import why_undecodable
 
@@ -36,7 +37,7 @@ _CODECS = ("jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
 _DIGEST_SIZE = 32
 _LIBRARIES = r"(PIL|pydicom|pillow_heif|tifffile|sktl\._images)\b"
 _ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
+_CHANGED, _TURNED = (2, 3, 4, 5, 6, 7, 8), (5, 6, 7, 8)
 
 
 def decoding_rule() -> tuple[object, ...]:
@@ -147,7 +148,7 @@ def _decode_by_pillow(content: bytes, preprocessing: Preprocessing) -> Image.Ima
     except (ImageProblem, Warning):
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        check_memory(error)
+        raise_process_error(error)
         reason = why_no_picture(content) if isinstance(error, UnidentifiedImageError) else None
         raise ImageProblem(reason or why_undecodable(content, error)) from error
 
@@ -212,16 +213,23 @@ def _reduced(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 def is_turned(image: Image.Image) -> bool:
     """Return True if EXIF data say that the image in a file lies on its side."""
     try:
-        return image.getexif().get(_ORIENTATION, 1) in _TURNED
-    except (Warning, MemoryError):
+        return _orientation(image) in _TURNED
+    except Warning:
         raise
-    except Exception:  # EXIF data too damaged to contain an orientation
+    except Exception as error:  # EXIF data too damaged to contain an orientation
+        raise_process_error(error)
         return False
+
+
+def _orientation(image: Image.Image) -> Any:
+    """Return the orientation in EXIF data, which may be anything in a damaged file. 1 is upright."""
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 def pil_to_rgb(image: Image.Image) -> Image.Image:
     """Return a new RGB image: rotated according to EXIF, blended with white, 16 bits scaled to 8, first frame only."""
-    return _despite_warnings(lambda image: _to_rgb(unloaded_copy(image), PIL_WORDS), image)
+    found = _despite_warnings(lambda image: _to_rgb(unloaded_copy(image), PIL_WORDS), image)
+    return found.copy() if found is image else found
 
 
 def _to_rgb(image: Image.Image, words: Words) -> Image.Image:
@@ -240,15 +248,21 @@ def _to_rgb(image: Image.Image, words: Words) -> Image.Image:
         return _from_floats(pixels)
     if upright.has_transparency_data:
         return _on_white(upright)
-    return upright.convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Return an image as its EXIF data turn it: itself if it is RGB and upright, and otherwise a new image.
+
+    A copy of a large image takes hundreds of megabytes. Other modes need it, because their conversion changes them.
+    """
     try:
-        return ImageOps.exif_transpose(image)
-    except (Warning, MemoryError):
+        is_result = image.mode == "RGB" and _orientation(image) not in _CHANGED
+        return image if is_result else ImageOps.exif_transpose(image)
+    except Warning:
         raise
-    except Exception:  # EXIF data too damaged to contain an orientation
+    except Exception as error:  # EXIF data too damaged to contain an orientation
+        raise_process_error(error)
         return image.copy()
 
 

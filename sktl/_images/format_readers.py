@@ -19,9 +19,10 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import one_line
 
-from .problems import ImageProblem, check_memory
+from .problems import ImageProblem
 from .tiff_tags import has_tiff_image, is_beyond_pillow, is_tiff
 from .unreadable_formats import DICOM, HEIC, is_avif, is_known
 
@@ -106,7 +107,7 @@ class Reader:
         except ImportError as error:
             raise ImageProblem(f"is a {self.what}, but {self.package} cannot be imported: {error}") from error
         except Exception as error:  # the packages raise almost anything on damaged files
-            check_memory(error)
+            raise_process_error(error)
             reason = str(error) if " " in str(error) else f"{type(error).__name__} {error}"
             raise ImageProblem(f"is not a valid {self.what}: {one_line(reason, _LONGEST)}") from error
 

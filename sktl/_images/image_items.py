@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import error_words, shown_value, type_of
 
 from .foreign_types import is_dicom, is_sparse, is_tensor
@@ -119,9 +120,10 @@ def to_array(item: Any) -> np.ndarray:
         if is_tensor(item):
             return _tensor_to_array(item)
         array = np.asarray(item) if not is_array(item) or hasattr(type(item), "__array__") else np.from_dlpack(item)
-    except (ImageProblem, MemoryError):
+    except ImageProblem:
         raise
     except Exception as error:  # arrays of other libraries may raise anything
+        raise_process_error(error)
         raise ImageProblem(
             f"is {type_of(item)} that NumPy cannot convert to an array: {error_words(error)}; pass an "
             "array of uint8, or of floats in [0, 1]"

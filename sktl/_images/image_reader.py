@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import LONGEST_REASON, error_words, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
@@ -38,9 +39,8 @@ def call_reader(function: Callable[[Any], Any], given: str | bytes) -> Any:
     """
     try:
         image = function(given)
-    except MemoryError:
-        raise
     except Exception as error:  # a user's function may raise anything
+        raise_process_error(error)
         raise ImageProblem(f"image_reader failed on it: {error_words(error, LONGEST_REASON)}") from error
     if isinstance(image, Image.Image) or is_array(image):
         return image

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from sktl._utils.locks import fork_safe_lock
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.short_text import count
 from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
@@ -195,7 +196,8 @@ def as_sequence(X: Any) -> LazyImages | list[Any] | None:
             first = X[0]
     except (KeyError, TypeError):  # it has keys other than positions
         return None
-    except Exception:  # the image is reported, with others
+    except Exception as error:  # the image is reported, with others
+        raise_process_error(error)
         return _once(X)
     if isinstance(first, str | os.PathLike):
         return _paths_in(X, length)
@@ -208,7 +210,8 @@ def _paths_in(X: Any, length: int) -> LazyImages | list[Any]:
     try:
         with lock_of(X):
             return [X[i] for i in range(length)]
-    except Exception:  # the images are reported one by one
+    except Exception as error:  # the images are reported one by one
+        raise_process_error(error)
         return _once(X)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -43,14 +42,6 @@ def as_argument(argument: str) -> Iterator[None]:
     except InvalidInputError as error:
         message = _QUOTED_OR_X.sub(lambda found: argument if found[0] == "X" else found[0], str(error))
         raise InvalidInputError(message) from error.__cause__
-
-
-def check_memory(error: Exception) -> None:
-    """Raise `MemoryError` if an error of Pillow means that memory ran out, which is not a fault of the image."""
-    if isinstance(error, MemoryError):
-        raise error
-    if isinstance(error, OSError) and (error.errno == errno.ENOMEM or "out of memory" in one_line(error)):
-        raise MemoryError(one_line(error)) from error
 
 
 def set_pixel_limit(n_pixels: int | None) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
@@ -32,7 +33,7 @@ from .lazy_images import Item, LazyImages, items_of, lock_of, why_no_item
 from .missing_files import why_missing
 from .pixel_advice import Words
 from .pixel_checks import RangeProblem, check_pixels
-from .problems import ImageProblem, check_memory
+from .problems import ImageProblem
 from .unreadable_formats import why_no_path
 from .url_downloads import UrlSample, url_sample
 from .url_text import is_url, local_path_of, masked
@@ -123,6 +124,7 @@ class FileSample:
         except FileNotFoundError as error:
             raise ImageProblem(why_no_path(self.path) or why_missing(self.path)) from error
         except (OSError, ValueError) as error:
+            raise_process_error(error)
             hint = why_no_path(self.path)
             reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
             raise ImageProblem(f"{reason}; it {hint}" if hint else reason) from error
@@ -175,7 +177,7 @@ class PILSample:
             except ImageProblem:
                 raise
             except Exception as error:  # plugins for the user's image may raise anything
-                check_memory(error)
+                raise_process_error(error)
                 raise ImageProblem(f"cannot be loaded: {one_line(error) or 'was its file closed?'}") from error
 
 
@@ -237,7 +239,7 @@ class ItemSample:
         try:
             return self.item.sequence[self.item.position]
         except Exception as error:  # sequences of other libraries may raise anything
-            check_memory(error)
+            raise_process_error(error)
             raise ImageProblem(f"cannot be read: {error_words(error, LONGEST_REASON)}") from error
 
 

@@ -14,9 +14,10 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from sktl._utils.locks import fork_safe_lock
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import one_line
 
-from .problems import ImageProblem, check_memory
+from .problems import ImageProblem
 from .url_file_systems import check_scheme, file_system_of, fsspec_package, is_async, is_web
 from .url_text import masked, schemes_of, without_secrets
 
@@ -102,6 +103,7 @@ class UrlSample:
         try:
             info = {} if server.is_silent(bounds) else _Request(self.url, bounds).info()
         except Exception as error:  # `read` finds the reason again, and reports it
+            raise_process_error(error)
             server.note(error)
             return None
         tag = next((info[name] for name in ("ETag", "etag") if info.get(name)), None)
@@ -155,7 +157,7 @@ def read_url(url: str) -> bytes:
         except ImageProblem:
             raise
         except Exception as error:  # file systems of other packages may raise anything
-            check_memory(error)
+            raise_process_error(error)
             reason, is_final = _why(error, url, limits)
             if is_final:
                 raise ImageProblem(reason) from None

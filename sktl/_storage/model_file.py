@@ -23,11 +23,13 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sktl._utils.paths import checked_path, draft_path, is_utf8, shown, working_folder
+from sktl._utils.paths import checked_path, draft_path, shown, working_folder
+from sktl._utils.process_errors import raise_process_error
 from sktl._version import __version__
 from sktl._words import one_line
 from sktl.exceptions import (
     BackboneError,
+    DeviceMemoryError,
     InvalidParameterError,
     ModelFileError,
     ModelFileNotFoundError,
@@ -236,7 +238,7 @@ class ModelFile:
         ModelFileError
             If they are not the tensors that were written.
         """
-        # Copied, because safetensors maps the file into memory, and another process may write to the file.
+        # Copied to memory as torch aligns it, on which the last bits of products may depend.
         tensors = {name: self._file.get_tensor(name).clone() for name in self._names}
         if _digest(self._text, tensors) != self._expected:
             raise damaged(self.name, "its checksum does not match")
@@ -261,6 +263,8 @@ def open_model(source: PathOrFile | bytes) -> Iterator[ModelFile]:
         If the file does not exist.
     ModelFileError
         If the file cannot be read, has another format, or is damaged.
+    DeviceMemoryError
+        If the model does not fit into memory.
     """
     name = model_name_of(source)
     try:
@@ -273,10 +277,14 @@ def open_model(source: PathOrFile | bytes) -> Iterator[ModelFile]:
             except (SktlError, MemoryError, OSError, safetensors.SafetensorError):
                 raise
             except Exception as error:  # a document that `save` did not write may cause any error
+                raise_process_error(error)
                 raise _misunderstood(model, error) from error
-    except (SktlError, MemoryError):
+    except SktlError:
         raise
+    except MemoryError as error:
+        raise DeviceMemoryError(f"There is not enough memory for {name}. Free memory.") from error
     except (safetensors.SafetensorError, OSError) as error:
+        raise_process_error(error)
         raise damaged(name, str(error)) from error
 
 
@@ -335,13 +343,13 @@ def _opened_path(path: str, name: str) -> Iterator[Any]:
         try:
             content = opened.enter_context(open(path, "rb"))
         except OSError as error:  # safetensors would call the file missing
+            raise_process_error(error)
             advice = " Make it readable." if isinstance(error, PermissionError) else ""
             raise ModelFileError(f"{_first(name)} cannot be read: {error.strerror}.{advice}") from error
         try:
-            if is_utf8(path):
-                file = opened.enter_context(safetensors.safe_open(path, "pt"))
-            else:  # a name that safetensors cannot open
-                file = StreamedTensors(content, whole=True)
+            # Read, not mapped into memory as safetensors does: if another program overwrites the file in place, which
+            # first cuts it off, reading the map would end the process.
+            file = StreamedTensors(content, whole=True)
         except safetensors.SafetensorError as error:
             content.seek(0)
             raise _foreign(name, path, content.read(64), str(error)) from error

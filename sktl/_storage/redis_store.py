@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from sktl._utils.optional import require
+from sktl._utils.process_errors import is_from_signal_handler
 from sktl._words import one_line
 from sktl.exceptions import InvalidParameterError
 
@@ -228,6 +229,8 @@ class RedisStore:
         try:
             result = self._call(function)
         except self._errors as error:
+            if is_from_signal_handler(error):
+                raise
             # The server answers, but is full, a replica, or does not let this user write. It can still be read.
             refused = writes and isinstance(error, self._refusal)
             self._available.leave_alone(self._reason(error), refused)

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from sktl._utils.process_errors import is_from_signal_handler
+
 from .availability import Availability
 from .value_store import LARGEST_VALUE
 
@@ -85,6 +87,8 @@ class Database:
             except _ReadOnlyError:  # reported when the file was opened
                 return otherwise
             except _ERRORS as error:
+                if is_from_signal_handler(error):
+                    raise
                 self._leave_alone(error, writes)
                 return otherwise
 
@@ -121,7 +125,9 @@ class Database:
                     raise _ReadOnlyError(f"{str(opened.file)!r} cannot be written by this user")
                 return function(opened.connection)
             except _ERRORS as error:
-                if last or not (_is_gone(error) or (_is_damage(error) and self._renew(error))):
+                if last or is_from_signal_handler(error):
+                    raise
+                if not (_is_gone(error) or (_is_damage(error) and self._renew(error))):
                     raise
         raise AssertionError  # the last time returns or raises
 

@@ -1,4 +1,4 @@
-"""Read and write tensors in safetensors' format through open files or in memory instead of a path."""
+"""Read and write tensors in safetensors' format through open files or in memory instead of a map of the file."""
 
 from __future__ import annotations
 
@@ -194,10 +194,11 @@ class StreamedTensors:
         return self._described[name]
 
     def get_tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor. It is not kept, so a caller that copies all of them does not need memory for each twice."""
         if self._tensors is None:
             sizes = (math.prod(entry.shape) * TYPES[entry.dtype].itemsize for entry in self._described.values())
             content = self._start + self._next(sum(sizes), "its tensors")
             if self._whole and self._file.read(1):
                 raise safetensors.SafetensorError("it has more bytes after its tensors")
             self._tensors = safetensors.torch.load(content)
-        return self._tensors[name]
+        return self._tensors.pop(name)

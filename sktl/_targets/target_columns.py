@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from sktl._utils.decimal_commas import have_decimal_commas
+from sktl._utils.process_errors import raise_process_error
 from sktl._utils.short_text import first_few
 from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
@@ -143,9 +144,8 @@ def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
         array = _of_tensor(values) if isinstance(values, torch.Tensor) else np.asanyarray(values)
         plain = array.dtype.kind in "biufU" and not np.ma.is_masked(array)
         return array.view(np.ndarray) if plain else _as_objects(array)
-    except MemoryError:
-        raise
     except Exception as error:  # users' classes may raise anything, and tensors without values do
+        raise_process_error(error)
         reason = one_line(error).rstrip(".") or type(error).__name__
         raise InvalidInputError(
             f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image."

@@ -14,14 +14,14 @@ import torch
 
 _generator_lock = threading.RLock()
 
-
-def _renew_generator_lock() -> None:
-    global _generator_lock
-    _generator_lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # a thread that does not exist in the child may hold the lock
-    os.register_at_fork(after_in_child=_renew_generator_lock)
+if hasattr(os, "register_at_fork"):
+    # A fork waits until no thread draws from torch's generators. They have locks of their own, which would stay held in
+    # the child, where the thread does not exist.
+    os.register_at_fork(
+        before=_generator_lock.acquire,
+        after_in_parent=_generator_lock.release,
+        after_in_child=_generator_lock.release,
+    )
 
 
 @contextmanager

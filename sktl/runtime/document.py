@@ -20,6 +20,7 @@ from PIL import Image
 
 from sktl._images.format_readers import READERS
 from sktl._images.preprocessing import Preprocessing, preprocessing_fault
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import cut_middle
 from sktl.exceptions import ModelFileError
 
@@ -225,6 +226,7 @@ def _load(text: Any) -> dict[str, Any]:
     except ExportedDocumentError:
         raise
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and depth, included
+        raise_process_error(error)
         raise ExportedDocumentError(f"its document is not JSON ({error})") from error
     return _typed(content, dict, "the document")
 
@@ -399,7 +401,8 @@ def _from_png(image: bytes, shape: tuple[int, int]) -> np.ndarray:
                     f"a reference image is {opened.mode} of {opened.size}, not RGB of {shape[::-1]} pixels"
                 )
             return np.array(opened)
-    except (ExportedDocumentError, MemoryError):
+    except ExportedDocumentError:
         raise
     except Exception as error:  # Pillow raises almost anything on damaged files
+        raise_process_error(error)
         raise ExportedDocumentError(f"a reference image cannot be read ({error})") from error

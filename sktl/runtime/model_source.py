@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, TypeAlias
 
 from sktl._utils.paths import checked_path, shown
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import one_line, type_of
 from sktl.exceptions import (
     DeviceMemoryError,
@@ -87,7 +88,7 @@ def is_openvino(content: bytes) -> bool:
 
 def other_format(content: bytes) -> str | None:
     """Return what a file is that is not an ONNX model, and what to do, as a predicate; None if it is not recognized."""
-    if content[8:].startswith(b'{"__metadata__":'):
+    if content.startswith(b'{"__metadata__":', 8):
         return "is a saved model, not an exported one. Export it by `sktl export` or its method `export`."
     if is_openvino(content):
         return "is a model in OpenVINO IR. Run it with OpenVINO, or export the model to a file that ends in .onnx."
@@ -114,6 +115,7 @@ def _part_of(file: Any, n_bytes: int) -> bytes | bytearray | memoryview:
     try:
         part = file.read(n_bytes)
     except (OSError, ValueError) as error:  # ValueError: the file is closed
+        raise_process_error(error)
         raise InvalidParameterError(f"model is a file that cannot be read ({one_line(error)}). {_OPEN}") from error
     except TypeError as error:
         raise InvalidParameterError(f"model is a file whose `read` takes no number of bytes. {_OPEN}") from error
@@ -144,4 +146,5 @@ def _read_file(path: str, name: str) -> bytes:
     except MemoryError as error:
         raise DeviceMemoryError(f"There is not enough memory for {name}. Free memory.") from error
     except (OSError, ValueError) as error:
+        raise_process_error(error)
         raise ModelFileError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error

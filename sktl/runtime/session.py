@@ -11,6 +11,7 @@ import numpy as np
 
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.onnx_runtime import onnxruntime
+from sktl._utils.process_errors import raise_process_error
 from sktl._words import one_line
 from sktl.exceptions import DeviceMemoryError, ModelFileError
 
@@ -141,6 +142,8 @@ def _checked_document(network: Any, name: str) -> ModelDocument:
 
 def _failed(name: str, error: Exception, action: str) -> Exception:
     """Return our error for an error of ONNX Runtime, which tells by its words that memory ran out."""
+    if not isinstance(error, MemoryError):
+        raise_process_error(error)
     if isinstance(error, MemoryError) or "alloc" in str(error).lower():
         return DeviceMemoryError(f"There is not enough memory for {name}: ONNX Runtime cannot {action}. Free memory.")
     return damaged(name, f"ONNX Runtime cannot {action} ({one_line(error)})")

@@ -336,6 +336,13 @@ def test_pil_to_rgb_returns_a_new_image(mode):
     assert (image.mode, image.tobytes()) == (mode, before)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_a_large_upright_rgb_file_is_not_copied(monkeypatch, kind):
+    data = saved(Image.new("RGB", (40, 30), "red"), kind)
+    monkeypatch.setattr(Image.Image, "copy", lambda image: pytest.fail("copied"))
+    assert decoded(data).shape == (30, 40, 3)
+
+
 # JPEG files at a reduced scale
 
 

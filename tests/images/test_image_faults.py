@@ -293,9 +293,12 @@ def test_a_lack_of_memory_does_not_leave_an_image_unturned(monkeypatch):
     def transpose(image):
         raise MemoryError
 
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = saved(exif=exif)
     monkeypatch.setattr(ImageOps, "exif_transpose", transpose)
     with pytest.raises(MemoryError):
-        decode(saved(), Preprocessing(8, (8, 8)))
+        decode(content, Preprocessing(8, (8, 8)))
 
 
 @pytest.mark.parametrize("error", [MemoryError, OverflowError])

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pickles import Plant
-from processes import Child, needs_fork
+from processes import Child, in_child, needs_fork
 
 from sktl._storage import model_file as _model_file
 from sktl._storage.model_file import open_model, write_model
@@ -112,6 +112,20 @@ def test_every_changed_byte_and_every_cut_is_noticed(tmp_path):
             assert found == expected
             assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
     assert accepted < 16
+
+
+@needs_fork
+def test_a_file_that_is_overwritten_while_it_is_read_is_an_error_and_not_the_end_of_the_process(tmp_path):
+    path, large = tmp_path / "x", {"x": torch.zeros(1 << 20)}
+    write_model(path, {}, large)
+
+    def overwrite_and_read():
+        with open_model(path) as file:
+            os.truncate(path, 1 << 14)  # as `cp` does first
+            file.read({"x": ((1 << 20,), torch.float32)})
+
+    with pytest.raises(AssertionError, match=r"ModelFileError: .*it ends after"):  # in a child, which may end otherwise
+        in_child(overwrite_and_read)
 
 
 def _metadata(document):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import random
+import signal
 import socket
 import struct
 import sys
@@ -402,6 +403,18 @@ def test_a_replica_is_read_only():
         with warned("cannot be written"):
             assert len(use(store)) == 4
         store.close()
+
+
+def test_a_time_limit_is_no_failure_of_the_server(store):
+    def strike(*_):
+        raise TimeoutError("late")
+
+    handler = signal.signal(signal.SIGINT, strike)
+    try:
+        with pytest.raises(TimeoutError, match="late"):
+            store._attempt(lambda _: signal.raise_signal(signal.SIGINT), None)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_claims_and_counts_of_other_types_are_reported_once(store, client):

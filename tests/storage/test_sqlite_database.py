@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -263,6 +264,22 @@ def test_errors_of_the_system_are_not_damage(make, error):
 
     assert database.attempt(function, "nothing") == "nothing"
     assert make().attempt(words, None) == ["a"]
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ValueError])
+def test_a_time_limit_is_neither_damage_nor_a_failure(make, kind):
+    def strike(*_):
+        raise kind("late")
+
+    database = make()
+    database.attempt(add("a"), 0, writes=True)
+    handler = signal.signal(signal.SIGINT, strike)
+    try:
+        with pytest.raises(kind, match="late"):
+            database.attempt(lambda _: signal.raise_signal(signal.SIGINT), None)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert database.attempt(words, None) == ["a"]
 
 
 @pytest.mark.parametrize("error", [TypeError, ValueError, OverflowError])

@@ -1,5 +1,7 @@
 """Seeded draws repeat, and leave the global generators as they were."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import in_child, needs_fork
 
 from sktl._utils.random import generator, seeded_globals
 
@@ -36,6 +39,32 @@ def test_seeded_draws_repeat_whatever_came_before():
     torch.manual_seed(2)
     assert torch.equal(draw(7), first)
     assert not torch.equal(draw(8), first)
+
+
+@needs_fork
+def test_a_fork_waits_while_another_thread_draws_and_never_while_its_own_does():
+    held, events = threading.Event(), []
+
+    def hold():
+        with seeded_globals(0):
+            held.set()
+            time.sleep(0.2)
+            events.append("drawn")
+
+    def draw():
+        with seeded_globals(1):
+            return list(events), float(torch.rand(1))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    found, number = in_child(draw)
+    thread.join()
+    assert found == ["drawn"]
+    with seeded_globals(1):
+        assert in_child(draw) == (["drawn"], number)
+        assert float(torch.rand(1)) == number
+    assert draw() == (["drawn"], number)
 
 
 def test_seeded_blocks_may_be_nested():

@@ -1,0 +1,70 @@
+"""Errors of the process, such as a time limit or a lack of memory, which no file, image or network is to blame for."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import signal
+from collections.abc import Iterator
+from traceback import walk_tb
+from types import CodeType
+from typing import Any
+
+from sktl._words import one_line
+from sktl.exceptions import DeviceMemoryError
+
+# Words of torch on a CPU, which raises a plain RuntimeError, and of Pillow.
+_NO_MEMORY = {RuntimeError: ("allocate memory", "not enough memory"), OSError: ("out of memory",)}
+_NO_THREAD = "can't start new thread"  # Python's words where a limit on threads or processes is reached
+
+
+def raise_process_error(error: Exception) -> None:
+    """Raise an error that is no fault of the file, the image or the network that the process was working on.
+
+    Code that takes any error for such a fault calls this function first.
+
+    Parameters
+    ----------
+    error : Exception
+        The error that was caught.
+
+    Raises
+    ------
+    Exception
+        The error itself, if a signal handler of the program raised it, if it is a `MemoryError`, or if no thread could
+        be started.
+    DeviceMemoryError
+        If it is an error of another type that means a lack of memory.
+    """
+    words = one_line(error, 400)
+    if isinstance(error, MemoryError) or words == _NO_THREAD or is_from_signal_handler(error):
+        raise error
+    if getattr(error, "errno", None) == errno.ENOMEM or _means_no_memory(error, words):
+        raise DeviceMemoryError(
+            f"There is not enough memory: {words}. Free memory, or allow the process to use more."
+        ) from error
+
+
+def _means_no_memory(error: Exception, words: str) -> bool:
+    return any(isinstance(error, kind) and any(told in words for told in tells) for kind, tells in _NO_MEMORY.items())
+
+
+def is_from_signal_handler(error: Exception) -> bool:
+    """Return True if a signal handler raised an error, as time limits do, wherever the main thread was.
+
+    The type does not tell: programs raise any type, such as TimeoutError, which is an OSError.
+    """
+    handlers = set(_codes_of_handlers())
+    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
+
+
+def _codes_of_handlers() -> Iterator[CodeType]:
+    """Yield the code of the program's signal handlers. Handlers that are not written in Python have none."""
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        if callable(handler):  # not the default of the system
+            function = handler if hasattr(handler, "__code__") else type(handler).__call__
+            if code := getattr(function, "__code__", None):
+                yield code
