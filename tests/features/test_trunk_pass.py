@@ -20,7 +20,7 @@ from sklearn.model_selection import cross_val_score
 
 import sktl
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._features import shared_pass as _pass
+from sktl._features import trunk_pass as _pass
 from sktl._features.feature_rows import Rows
 from sktl._features.sample_windows import Budget
 from sktl._images.decoding import content_key
