@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sktl import EvaluationReport
-from sktl._estimators.summary import Fact
+from sktl._estimators.estimator_summary import Fact
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.group_figures import Groups
 from sktl._evaluation.label_figures import LabelFigures
