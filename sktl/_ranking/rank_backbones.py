@@ -15,8 +15,9 @@ import torch
 from sklearn.base import clone
 
 from sktl._backbones.backbone import Backbone
-from sktl._backbones.resolve_backbone import BackboneName, Weights, qualified_name, resolve_backbone
+from sktl._backbones.resolve_backbone import BackboneName, Weights, resolve_backbone
 from sktl._backbones.taps import StageLayout
+from sktl._backbones.user_networks import qualified_name
 from sktl._backbones.weight_downloads import one_outage
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor

@@ -13,8 +13,8 @@ from torch import nn
 from torchvision import models
 
 from sktl import Preprocessing, PretrainedImageEncoder
-from sktl._backbones.own_networks import uncompiled
 from sktl._backbones.resolve_backbone import resolve_backbone
+from sktl._backbones.user_networks import uncompiled
 
 X = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
 
