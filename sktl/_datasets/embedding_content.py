@@ -58,6 +58,16 @@ class Part(NamedTuple):
         columns = {name: values[rows] for name, values in self.columns.items()}
         return Part([self.samples[i] for i in rows], [self.names[i] for i in rows], columns, self.start)
 
+    def stamps_digest(self) -> str | None:
+        """Return a digest of the stamps of the samples, or None if a stamp could miss a change."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            stamp = sample.stamp()
+            if stamp is None or not stamp.is_settled():
+                return None
+            digest.update(repr(tuple(stamp)).encode(errors="replace"))
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -150,7 +160,7 @@ class Embedding:
         for name, values in columns.items():
             if values.tolist() != [value for part in usable for value in part.columns[name].tolist()]:
                 return f"other values of {shown(name)}"
-        if stamps is not None and stamps == stamps_digest([sample for part in parts for sample in part.samples]):
+        if stamps is not None and [stamps] == [part.stamps_digest() for part in parts]:
             return None
         for part, digest in zip(parts, header["contents"], strict=True):
             if self.extractor.digest(part.samples) != digest:
@@ -284,14 +294,3 @@ def _is_in(failure: ImageFailure, part: Part) -> bool:
 
 def _ends(names: Sequence[str]) -> str:
     return f"{shown(names[0])} to {shown(names[-1])}" if names else "no images"
-
-
-def stamps_digest(samples: Sequence[Sample]) -> str | None:
-    """Return a digest of the stamps of samples, or None if a stamp could miss a change."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        stamp = sample.stamp()
-        if stamp is None or not stamp.is_settled():
-            return None
-        digest.update(repr(tuple(stamp)).encode(errors="replace"))
-    return digest.hexdigest()
