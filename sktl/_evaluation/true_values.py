@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells
+from sktl._targets.target_columns import RowsOf, as_cells, check_labels, missing_cells
 from sktl._targets.target_tables import Table
-from sktl._utils.short_text import first_few
+from sktl._utils.short_text import first_few, first_shown
 from sktl._utils.similar_names import resemblances
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError

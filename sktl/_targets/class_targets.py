@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from sktl._utils.short_text import first_shown
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
@@ -21,7 +22,7 @@ from .joined_labels import find_joined
 from .outputs import ClassOutputs
 from .sample_groups import check_groups
 from .sample_weights import as_weight, check_sample_weight, has_mean
-from .target_columns import check_labels, codes_of, first_shown, warn_of_similar_labels
+from .target_columns import check_labels, codes_of, warn_of_similar_labels
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20

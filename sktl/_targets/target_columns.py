@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Real
@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from sktl._utils.decimal_commas import have_decimal_commas
-from sktl._utils.short_text import first_few
+from sktl._utils.short_text import first_shown
 from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
 from sktl._words import one_line, shown_value, type_of
@@ -53,11 +53,6 @@ def cell_of(name: str, *position: Any) -> str:
     if isinstance(name, RowsOf):
         position = (name.rows[position[0]], *position[1:])
     return f"{name}[{', '.join(map(str, position))}]" if position else name
-
-
-def first_shown(values: Iterable[Any]) -> str:
-    """Return the first few values in the form of messages."""
-    return first_few(list(values), shown_value)
 
 
 def check_labels(y: Any, name: str = "y", *, warns: bool = True) -> np.ndarray:

@@ -21,8 +21,9 @@ from sklearn.exceptions import DataConversionWarning
 
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns
-from sktl._targets.target_columns import RowsOf, as_numbers, cell_of, check_complete, check_labels, first_shown
+from sktl._targets.target_columns import RowsOf, as_numbers, cell_of, check_complete, check_labels
 from sktl._targets.target_tables import Table
+from sktl._utils.short_text import first_shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
