@@ -16,7 +16,6 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from sktl._utils.decimal_commas import have_decimal_commas
-from sktl._utils.short_text import first_shown
 from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
 from sktl._words import one_line, shown_value, type_of
@@ -391,30 +390,3 @@ def _instead(array: np.ndarray, value: Any, name: str) -> str:
     if array.ndim == 2 and not all(any(isinstance(cell, str) for cell in column) for column in array.T):
         return " Leave out columns of strings."
     return f" If {name} holds classes, use PretrainedImageClassifier." if name in ("y", "y_val") else ""
-
-
-def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, remedy: str) -> np.ndarray:
-    """Return the position of each label in `classes`.
-
-    Parameters
-    ----------
-    labels : sequence
-        Python objects.
-    classes : array of shape (n_classes,)
-    name, owner, remedy : str
-        For the error: the name of the labels, the owner of the classes, and what to do.
-
-    Raises
-    ------
-    InvalidInputError
-        If a label is not among the classes. 1 is not the same as True.
-    """
-    codes = {label: code for code, label in enumerate(classes.tolist())}
-    booleans = classes.dtype.kind == "b"  # in Python, they equal 0 and 1
-    unknown = dict.fromkeys(x for x in labels if x not in codes or isinstance(x, bool) != booleans)
-    if unknown:
-        raise InvalidInputError(
-            f"{name} has labels that {owner} does not have: {first_shown(unknown)}. {remedy}; {owner} has "
-            f"{first_shown(codes)}. {resemblances(unknown, codes)}".rstrip()
-        )
-    return np.array([codes[label] for label in labels], dtype=np.int64)
