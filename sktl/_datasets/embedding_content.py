@@ -19,7 +19,7 @@ from sktl._features.feature_provenance import FeatureSource
 from sktl._features.features_as_input import source_of
 from sktl._images.samples import Sample
 from sktl._storage.parquet_files import FEATURES, NAMES, FeatureFile, Rows
-from sktl._targets.target_columns import as_cells
+from sktl._targets.target_cells import as_cells
 from sktl._targets.target_tables import columns_of
 from sktl._training.json_values import plain
 from sktl._utils.paths import in_utf8, shown

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._targets.target_columns import RowsOf, as_cells, missing_cells
+from sktl._targets.target_cells import RowsOf, as_cells, missing_cells
 from sktl._targets.target_tables import Table
 from sktl._utils.short_text import first_few
 from sktl._words import shown_value

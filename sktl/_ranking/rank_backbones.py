@@ -28,9 +28,9 @@ from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
+from sktl._targets.label_checks import check_complete
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
 from sktl._targets.sample_groups import check_groups
-from sktl._targets.target_columns import check_complete
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.settings_isolation import isolated

@@ -11,7 +11,7 @@ from sktl._utils.short_text import first_shown
 from sktl._utils.similar_names import resemblances
 from sktl.exceptions import InvalidInputError
 
-from .target_columns import check_labels
+from .label_checks import check_labels
 
 
 def class_codes(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:

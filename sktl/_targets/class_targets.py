@@ -20,10 +20,10 @@ from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterErr
 from .base_targets import Targets
 from .class_codes import codes_of
 from .joined_labels import find_joined
+from .label_checks import check_labels, warn_of_similar_labels
 from .outputs import ClassOutputs
 from .sample_groups import check_groups
 from .sample_weights import as_weight, check_sample_weight, has_mean
-from .target_columns import check_labels, warn_of_similar_labels
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20

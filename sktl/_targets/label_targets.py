@@ -18,10 +18,10 @@ from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterErr
 
 from .base_targets import Targets
 from .folds import stratify
+from .label_checks import warn_of_similar_labels
 from .outputs import LabelOutputs
 from .sample_groups import check_groups
 from .sample_weights import as_weight, check_sample_weight
-from .target_columns import warn_of_similar_labels
 from .target_tables import Table
 
 # Of fewer images, each may have exactly one of two labels by chance.

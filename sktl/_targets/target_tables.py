@@ -14,7 +14,7 @@ from sktl._utils.short_text import first_shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
-from .target_columns import as_cells, as_numbers, cell_of
+from .target_cells import as_cells, as_numbers, cell_of
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ ONLY_IN = {
     "sklearn": {
         "_audit.shortcuts", "_audit.audit_arguments", "_audit.out_of_fold", "_cli.metrics_text",
         "_utils.sklearn_compat",
-        "_targets.target_columns", "_targets.class_targets",
+        "_targets.label_checks", "_targets.class_targets",
         "_targets.number_targets", "_training.scoring_net",
         "_training.callback_checks", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.predictor", "_estimators.typical_images", "_estimators.classifier", "_estimators.regressor",
