@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
+from sktl._estimators.auto_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head import penalty_selection as _choice
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate
 from sktl._head.train_head import output_values, train_head

@@ -28,7 +28,7 @@ from sklearn.model_selection import train_test_split
 from sktl import PretrainedImageClassifier
 from sktl._backbones.backbone import tensors_digest
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._estimators.resolved_parameters import TrainingSet, augmentations, resolve_recipe
+from sktl._estimators.auto_parameters import TrainingSet, augmentations, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning.training_phases import train_stages
 from sktl._head.train_head import train_head

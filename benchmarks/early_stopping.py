@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 from skorch.callbacks import Callback
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._estimators.resolved_parameters import TrainingSet, resolve_recipe
+from sktl._estimators.auto_parameters import TrainingSet, resolve_recipe
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.labeled_samples import Labeled, Split, hold_out

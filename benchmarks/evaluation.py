@@ -13,8 +13,9 @@ import argparse
 import numpy as np
 from measuring import note, table, write_page
 
-from sktl._evaluation.calibration import TARGETS, Calibration, Coverage
+from sktl._evaluation.calibration import Calibration
 from sktl._evaluation.confidence_intervals import Rate
+from sktl._evaluation.selective_classification import TARGETS, Coverage
 
 # Accuracy, correlation within groups (None: 5 % of groups are right for only 20 %), number of groups, images of each.
 GROUPED = (

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
+from sktl._estimators.auto_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head import lbfgs_rotation as _rotation
 from sktl._head import train_head as _training
 from sktl._head.train_head import train_head

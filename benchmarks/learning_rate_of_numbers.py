@@ -19,7 +19,7 @@ from measuring import report, write_page
 from sklearn.metrics import r2_score
 
 from sktl import PretrainedImageEncoder, PretrainedImageRegressor
-from sktl._estimators.resolved_parameters import TrainingSet, choose, resolve_recipe
+from sktl._estimators.auto_parameters import TrainingSet, choose, resolve_recipe
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.training_run import Run

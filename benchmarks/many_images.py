@@ -19,12 +19,12 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators import resolved_parameters
+from sktl._estimators import auto_parameters
 from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "steel_defects", "potato_leaf", "magnetic_tile", "sign_digits")
 GIVEN = (0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
-UNREFINED = mock.patch.object(resolved_parameters, "refine", return_value=None)
+UNREFINED = mock.patch.object(auto_parameters, "refine", return_value=None)
 
 
 def joined(data):

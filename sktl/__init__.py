@@ -25,10 +25,10 @@ _HOMES = {
     "_hub.sharing": ("load_from_hub", "push_to_hub", "save_to_folder"),
     "_images.problems": ("set_pixel_limit",),
     "_images.preprocessing": ("Preprocessing",),
-    "_inspection.feature_map": ("FeatureMapDisplay",),
-    "_inspection.predictions": ("PredictionsDisplay",),
-    "_inspection.saliency": ("SaliencyDisplay",),
-    "_inspection.training_curve": ("TrainingCurveDisplay",),
+    "_inspection.feature_map_display": ("FeatureMapDisplay",),
+    "_inspection.predictions_display": ("PredictionsDisplay",),
+    "_inspection.saliency_display": ("SaliencyDisplay",),
+    "_inspection.training_curve_display": ("TrainingCurveDisplay",),
     "_reports.evaluation_report": ("EvaluationReport", "evaluation_report"),
     "_ranking.rank_backbones": ("rank_backbones",),
     "_ranking.ranking_table": ("BackboneRanking", "RankedBackbone"),
@@ -57,10 +57,10 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from ._hub.sharing import save_to_folder as save_to_folder
     from ._images.preprocessing import Preprocessing as Preprocessing
     from ._images.problems import set_pixel_limit as set_pixel_limit
-    from ._inspection.feature_map import FeatureMapDisplay as FeatureMapDisplay
-    from ._inspection.predictions import PredictionsDisplay as PredictionsDisplay
-    from ._inspection.saliency import SaliencyDisplay as SaliencyDisplay
-    from ._inspection.training_curve import TrainingCurveDisplay as TrainingCurveDisplay
+    from ._inspection.feature_map_display import FeatureMapDisplay as FeatureMapDisplay
+    from ._inspection.predictions_display import PredictionsDisplay as PredictionsDisplay
+    from ._inspection.saliency_display import SaliencyDisplay as SaliencyDisplay
+    from ._inspection.training_curve_display import TrainingCurveDisplay as TrainingCurveDisplay
     from ._ranking.rank_backbones import rank_backbones as rank_backbones
     from ._ranking.ranking_table import BackboneRanking as BackboneRanking
     from ._ranking.ranking_table import RankedBackbone as RankedBackbone

@@ -16,7 +16,7 @@ import numpy as np
 
 from ._datasets.bunch import Bunch, bunch
 from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
-from ._datasets.embedded_features import load_features, write_features
+from ._datasets.feature_files import load_features, write_features
 from ._datasets.folder_layouts import check_layout, check_names
 from ._datasets.image_files import ImageFiles, existing_folder, has_images, listed
 from ._datasets.label_tables import LabelTable, chosen_columns, located, names_of, without_repeats

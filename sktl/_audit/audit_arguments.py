@@ -15,11 +15,11 @@ from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.wrapped_estimators import freezes_predictor, images_for, own_estimators, parameter, samples_for
-from sktl._evaluation.true_values import class_codes
 from sktl._images.input_containers import as_items, check_image_shape
 from sktl._images.lazy_images import LazyImages
 from sktl._ranking.cv_and_scoring import check_splits
 from sktl._targets.base_targets import Targets
+from sktl._targets.class_codes import class_codes
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import number_columns, suggesting_classification, suggesting_regression

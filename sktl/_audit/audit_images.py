@@ -39,11 +39,12 @@ from .audit_arguments import (
     with_targets,
 )
 from .audit_result import ImageAudit
-from .classes import rare_classes, shortcuts
 from .copies import Copies, connected_note, copy_issues, find_copies
 from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of
+from .rare_classes import rare_classes
 from .shared_groups import shared_groups
+from .shortcuts import shortcuts
 from .subjects import Subjects
 from .suspicious_labels import LabeledRows, LabelModel, Votes, are_judged, label_issues, unjudged
 from .thumbnails import Thumbnail, read_thumbnails

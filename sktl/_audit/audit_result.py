@@ -17,7 +17,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
 from .audit_display import AuditDisplay, plot_issues
-from .summary import summary
+from .audit_summary import summary
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,7 +17,7 @@ import torch
 
 from .copy_alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, smoothing, warped
 from .copy_candidates import Candidates, starts, turned
-from .local_differences import detail, local_differences, window_means, within
+from .copy_differences import detail, local_differences, window_means, within
 from .thumbnails import SIDE
 
 # Chosen on some planted copies and originals of six sets of images; docs/guide/clean_data.md has figures for others.

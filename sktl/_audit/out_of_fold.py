@@ -13,10 +13,10 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from sktl._backbones.taps import StageLayout
+from sktl._estimators.auto_parameters import Chosen, TrainingSet, choose, resolve_recipe
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
-from sktl._estimators.resolved_parameters import Chosen, TrainingSet, choose, resolve_recipe
 from sktl._estimators.wrapped_estimators import of_ones
 from sktl._head.held_out_outputs import held_out_outputs
 from sktl._ranking.features_estimator import FeaturesEstimator

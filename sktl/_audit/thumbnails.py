@@ -13,7 +13,8 @@ from PIL import Image
 
 from sktl._features.reading_ahead import in_tasks
 from sktl._images import dicom, heic
-from sktl._images.decoding import ImageProblem, content_key, decode, is_turned
+from sktl._images.content_keys import content_key
+from sktl._images.decoding import ImageProblem, decode, is_turned
 from sktl._images.format_readers import READERS, reader_name
 from sktl._images.pillow_opening import open_image
 from sktl._images.preprocessing import Preprocessing

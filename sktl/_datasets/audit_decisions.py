@@ -16,9 +16,10 @@ from sktl._images.input_containers import as_items, is_flattened
 from sktl._images.lazy_images import LazyImages
 from sktl._images.samples import as_samples
 from sktl._images.url_text import masked
-from sktl._targets.target_columns import as_cells, first_shown, missing_cells
+from sktl._targets.target_cells import as_cells, missing_cells
 from sktl._targets.target_tables import is_frame
 from sktl._utils.paths import checked_path, in_utf8, shown
+from sktl._utils.short_text import first_shown
 from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 

@@ -19,11 +19,11 @@ from sktl._features.feature_provenance import FeatureSource
 from sktl._features.features_as_input import source_of
 from sktl._images.samples import Sample
 from sktl._storage.parquet_files import FEATURES, NAMES, FeatureFile, Rows
-from sktl._targets.target_columns import as_cells, first_shown
+from sktl._targets.target_cells import as_cells
 from sktl._targets.target_tables import columns_of
 from sktl._training.json_values import plain
 from sktl._utils.paths import in_utf8, shown
-from sktl._utils.short_text import count
+from sktl._utils.short_text import count, first_shown
 from sktl._version import __version__
 from sktl._words import shortened, shown_value, type_of
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
@@ -57,6 +57,16 @@ class Part(NamedTuple):
         rows = np.setdiff1d(np.arange(len(self.samples)), [failure.position - self.start for failure in failures])
         columns = {name: values[rows] for name, values in self.columns.items()}
         return Part([self.samples[i] for i in rows], [self.names[i] for i in rows], columns, self.start)
+
+    def stamps_digest(self) -> str | None:
+        """Return a digest of the stamps of the samples, or None if a stamp could miss a change."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            stamp = sample.stamp()
+            if stamp is None or not stamp.is_settled():
+                return None
+            digest.update(repr(tuple(stamp)).encode(errors="replace"))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,7 @@ class Embedding:
         for name, values in columns.items():
             if values.tolist() != [value for part in usable for value in part.columns[name].tolist()]:
                 return f"other values of {shown(name)}"
-        if stamps is not None and stamps == stamps_digest([sample for part in parts for sample in part.samples]):
+        if stamps is not None and [stamps] == [part.stamps_digest() for part in parts]:
             return None
         for part, digest in zip(parts, header["contents"], strict=True):
             if self.extractor.digest(part.samples) != digest:
@@ -284,14 +294,3 @@ def _is_in(failure: ImageFailure, part: Part) -> bool:
 
 def _ends(names: Sequence[str]) -> str:
     return f"{shown(names[0])} to {shown(names[-1])}" if names else "no images"
-
-
-def stamps_digest(samples: Sequence[Sample]) -> str | None:
-    """Return a digest of the stamps of samples, or None if a stamp could miss a change."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        stamp = sample.stamp()
-        if stamp is None or not stamp.is_settled():
-            return None
-        digest.update(repr(tuple(stamp)).encode(errors="replace"))
-    return digest.hexdigest()

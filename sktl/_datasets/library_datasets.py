@@ -308,7 +308,7 @@ def _as_targets(values: Any, where: str = "dataset") -> np.ndarray:
 
 def _check_complete(targets: list[Any], where: str) -> None:
     """Raise `InvalidInputError` if targets are missing: None, NaN, pandas.NA or an empty text."""
-    from sktl._targets.target_columns import missing_cells  # imports PyTorch, which would delay lists of files
+    from sktl._targets.target_cells import missing_cells  # imports PyTorch, which would delay lists of files
 
     missing = np.flatnonzero(missing_cells(np.fromiter(targets, dtype=object, count=len(targets))))
     if len(missing):

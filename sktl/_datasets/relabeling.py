@@ -12,9 +12,10 @@ from scipy.sparse import issparse
 
 from sktl._images.foreign_types import is_arrow
 from sktl._targets.joined_labels import SEPARATOR, split_labels
-from sktl._targets.target_columns import as_cells, as_numbers, first_shown
+from sktl._targets.target_cells import as_cells, as_numbers
 from sktl._targets.target_tables import Table, is_frame, is_table
 from sktl._utils.paths import in_utf8, shown
+from sktl._utils.short_text import first_shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 

@@ -30,11 +30,10 @@ from .export_report import ExportReport
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import check_size, to_onnx, with_half_weights
-from .output_differences import Comparison, drop_of
 from .paired_outputs import Answers, GivenImage, PixelBatches, answers_of_estimator, answers_of_run
 from .quantization import Quantized, quantize
 from .reference_images import reference_pixels
-from .verification import check_document, check_drop, check_rounding, check_variance
+from .verification import Comparison, check_document, check_drop, check_rounding, check_variance, drop_of
 
 # Enough to order layers by the harm that they do.
 _MOST_FOR_ORDER = 48

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sktl._estimators.summary import facts_of
+from sktl._estimators.estimator_summary import facts_of
 from sktl._hub.model_card import limits_of
 from sktl._utils.paths import is_utf8
 from sktl._version import library_versions, version_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sktl._utils.paths import shown
 from sktl._utils.short_text import count
 
-from .output_differences import UNITS
+from .verification import UNITS
 
 _COSTS = {
     "classes": "points of accuracy, if the probabilities in float32 are right",

@@ -43,9 +43,9 @@ from sktl._utils.sklearn_compat import (
 from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
+from .estimator_summary import SummaryTable, caption_of, facts_of
 from .fitted_features import PretrainedFeatures, TunedFeatures
 from .saving import to_document
-from .summary import SummaryTable, caption_of, facts_of
 
 if TYPE_CHECKING:
     from sktl._deployment.export_report import ExportReport

@@ -18,9 +18,9 @@ from sktl._images.augmentation import Transform
 from sktl._images.image_reader import ImageReader
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets, check_classes
+from sktl._targets.label_checks import check_labels, warn_of_unknown_labels
 from sktl._targets.label_targets import LabelTargets, check_indicator, indicator_of
 from sktl._targets.outputs import ClassOutputs, LabelOutputs
-from sktl._targets.target_columns import check_labels, warn_of_unknown_labels
 from sktl._targets.target_tables import is_table
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.sklearn_compat import Interval, StrOptions, with_callbacks

@@ -14,8 +14,8 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._features.image_features import ImageFeatures
 from sktl._fine_tuning.training_phases import Images
 from sktl._targets.labeled_samples import Labeled
-from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
+from sktl._utils.short_text import first_shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidImageWarning
 

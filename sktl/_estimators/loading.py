@@ -27,7 +27,7 @@ from sktl._version import library_versions
 from sktl._words import one_line, shown_value
 from sktl.exceptions import BackboneError, InvalidParameterError, ModelFileError, WeightsError
 
-from . import document_values as values
+from . import loading_checks as values
 from .classifier import PretrainedImageClassifier
 from .encoder import PretrainedImageEncoder
 from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks

@@ -15,7 +15,7 @@ from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import BackboneWarning, InvalidParameterError
 
-from .resolved_parameters import OF_STEPS, optimizers_of
+from .auto_parameters import OF_STEPS, optimizers_of
 
 _UNUSED_BY_LBFGS = {"trainable_stages": 0} | OF_STEPS
 

@@ -48,11 +48,7 @@ from sktl.exceptions import (
     InvalidParameterError,
 )
 
-from .base import PretrainedImageBase
-from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
-from .invalid_images import check_usable, find_usable, of_all_stages, offering
-from .parameter_combinations import check_combinations, check_within_trained
-from .resolved_parameters import (
+from .auto_parameters import (
     TrainingSet,
     augmentations,
     candidates_of,
@@ -60,6 +56,10 @@ from .resolved_parameters import (
     resolve_recipe,
     with_choice,
 )
+from .base import PretrainedImageBase
+from .fitted_features import PretrainedFeatures, TunedFeatures, other_blocks
+from .invalid_images import check_usable, find_usable, of_all_stages, offering
+from .parameter_combinations import check_combinations, check_within_trained
 from .typical_images import TypicalityEstimator
 
 # Rows of the training samples and, if some are held out, of the validation samples.

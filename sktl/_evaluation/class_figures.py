@@ -9,10 +9,11 @@ from typing import Self
 
 import numpy as np
 
-from .calibration import Calibration, Coverage
+from .calibration import Calibration
 from .comparisons import ClassComparison
 from .confidence_intervals import Rate
 from .group_figures import GroupFigure, Groups
+from .selective_classification import Coverage
 
 # The lowest probability in the logarithm of the log loss, as in scikit-learn: a single 0 would make it infinite.
 _LOWEST = float(np.finfo(np.float64).eps)

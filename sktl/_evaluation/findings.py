@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sktl._targets.target_columns import first_shown
-from sktl._utils.short_text import count, first_few, percent
+from sktl._utils.short_text import count, first_few, first_shown, percent
 from sktl._utils.similar_names import resemblances
 from sktl._words import shown_value
 from sktl.exceptions import ImageFailure

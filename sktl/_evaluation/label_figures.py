@@ -10,11 +10,12 @@ from typing import Self
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from .calibration import Calibration, threshold_between
+from .calibration import Calibration
 from .comparisons import LabelComparison
 from .confidence_intervals import Rate
 from .group_figures import GroupFigure, Groups
 from .metrics import LabelMetrics
+from .selective_classification import threshold_between
 
 
 @dataclass(frozen=True)

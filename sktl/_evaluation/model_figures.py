@@ -15,6 +15,7 @@ from sktl._estimators.wrapped_estimators import (
     predicts_labels,
     predicts_numbers,
 )
+from sktl._targets.class_codes import class_codes_of_model
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns, string_names
 from sktl._targets.target_tables import Table, check_column_names
@@ -27,7 +28,7 @@ from .group_figures import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
 from .predicted_values import class_answers, label_answers
-from .true_values import Truth, class_codes_of_model, column_names
+from .true_values import Truth, column_names
 
 Figures = ClassFigures | LabelFigures | NumberFigures
 

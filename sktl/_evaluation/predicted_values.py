@@ -8,8 +8,8 @@ import numpy as np
 
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.wrapped_estimators import answering, label_probabilities
+from sktl._targets.class_codes import codes_of
 from sktl._targets.label_targets import zeros_and_ones
-from sktl._targets.target_columns import codes_of
 from sktl._targets.target_tables import Table
 from sktl.runtime.models import OnnxClassifier
 

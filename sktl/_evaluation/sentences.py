@@ -9,12 +9,13 @@ import numpy as np
 
 from sktl._utils.short_text import NONE, count, decimal, first_few, fitted, number, percent
 
-from .calibration import Calibration, CoverageTarget
+from .calibration import Calibration
 from .class_figures import ClassFigures
 from .confidence_intervals import Mean, Rate, fewest_images
 from .label_figures import LabelFigures
 from .model_figures import Figures
 from .number_figures import NumberFigure, NumberFigures
+from .selective_classification import CoverageTarget
 from .typicality_figures import LOW, TypicalityFigures, too_few_references
 
 # Longer names of classes are cut in their middle.

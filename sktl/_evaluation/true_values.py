@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from sktl._targets.target_columns import RowsOf, as_cells, check_labels, first_shown, missing_cells
+from sktl._targets.target_cells import RowsOf, as_cells, missing_cells
 from sktl._targets.target_tables import Table
 from sktl._utils.short_text import first_few
-from sktl._utils.similar_names import resemblances
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
-
-# Columns with missing values that messages name.
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,46 +101,6 @@ def missing_counts(missing: np.ndarray, names: Sequence[str]) -> str:
     counts = missing.sum(axis=0)
     columns = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
     return first_few(columns, lambda k: f"{shown_value(names[k])} ({counts[k]:,})")
-
-
-def class_codes(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the names of all classes, those of the model first, and the position of each label among them.
-
-    A label is the class of the same value, or else of the same text: folders have names, even if they are digits.
-    `name` is the name of the labels in messages.
-
-    Raises
-    ------
-    InvalidInputError
-        If `labels` are not labels.
-    """
-    known = [str(name) for name in classes.tolist()]
-    by_value = {_key(name): code for code, name in enumerate(classes.tolist())}
-    by_text = {name: code for code, name in enumerate(known)}
-    values = check_labels(labels, name).tolist()
-    found = [by_value.get(_key(label), by_text.get(str(label))) for label in values]
-    unknown = sorted({str(label) for label, code in zip(values, found, strict=True) if code is None})
-    codes = {name: len(known) + code for code, name in enumerate(unknown)}
-    return (
-        (*known, *unknown),
-        np.array([codes[str(label)] if code is None else code for label, code in zip(values, found, strict=True)]),
-    )
-
-
-def class_codes_of_model(labels: Any, classes: np.ndarray, name: str = "y") -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the same as `class_codes`. Raise `InvalidInputError` if no label is a class of the model."""
-    names, codes = class_codes(labels, classes, name)
-    if len(codes) and codes.min() >= len(classes):
-        given = dict.fromkeys(check_labels(labels, name).tolist())
-        raise InvalidInputError(
-            f"No label in {name} is a class of the model: {name} has {first_shown(given)}; the model has "
-            f"{first_shown(classes.tolist())}. Pass labels as in fit. {resemblances(given, classes.tolist())}".rstrip()
-        )
-    return names, codes
-
-
-def _key(label: Any) -> tuple[bool, Any]:
-    return isinstance(label, bool), label  # in Python, True equals 1
 
 
 def column_names(names: Sequence[Any] | None, n_columns: int, word: str) -> tuple[str, ...]:

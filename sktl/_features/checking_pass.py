@@ -16,7 +16,7 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
 from sktl._storage.cache import APART, Cache, open_cache
-from sktl._utils.clusters import Cluster, active_cluster
+from sktl._utils.dask_and_ray import Cluster, active_cluster
 from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads, single_threaded_pool

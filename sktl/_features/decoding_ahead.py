@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from sktl._images.augmentation import View
-from sktl._images.decoding import ImageProblem, content_key
+from sktl._images.content_keys import content_key
+from sktl._images.decoding import ImageProblem
 from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample, why_changed

@@ -36,7 +36,7 @@ from .features_as_input import check_images, layout_of, stored_rows
 from .frozen_trunk import EngineFacts
 from .image_features import ImageFeatures
 from .reading_ahead import contents_digest, known_keys, read_ahead, read_keys
-from .shared_pass import Pass
+from .trunk_pass import Pass
 from .uncached_images import RowSpace, Wanted
 
 _ENGINES = APART + "engines"

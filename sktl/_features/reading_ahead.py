@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
-from sktl._images.decoding import ContentName, ImageProblem, content_name
+from sktl._images.content_keys import ContentName, content_name
+from sktl._images.decoding import ImageProblem
 from sktl._images.samples import ArraySample, BytesSample, FileSample, ItemSample, PILSample, Sample, Stamp, is_remote
 from sktl._storage.cache import APART, Cache
 from sktl._utils.threads import single_threaded_pool

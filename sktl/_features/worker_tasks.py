@@ -15,7 +15,7 @@ from sktl._images.problems import ImageProblem
 from sktl._images.samples import ArraySample, BytesSample, FileSample, ReadSample, Sample, UnusableSample
 from sktl._images.url_downloads import UrlSample
 from sktl._storage.cache import Cache
-from sktl._utils.clusters import count_tasks_at_once
+from sktl._utils.dask_and_ray import count_tasks_at_once
 from sktl._utils.progress import Progress
 from sktl._utils.settings_isolation import isolated
 from sktl._version import __version__, version_of

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import PIL
@@ -16,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.process_errors import raise_process_error
 
-from .format_readers import READERS, Reader, key_of, reader_name
+from .format_readers import READERS, Reader, reader_name
 from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
 from .pillow_opening import open_image, why_refused
 from .pixel_advice import FILE, Words
@@ -34,7 +33,6 @@ _T = TypeVar("_T")
 # return features of the old pixels.
 DECODING_RULE = 3
 _CODECS = ("jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
-_DIGEST_SIZE = 32
 _LIBRARIES = r"(PIL|pydicom|pillow_heif|tifffile|sktl\._images)\b"
 _ORIENTATION = 0x0112
 _CHANGED, _TURNED = (2, 3, 4, 5, 6, 7, 8), (5, 6, 7, 8)
@@ -72,44 +70,6 @@ def _origin(reader: object) -> tuple[str, str, str]:
     package, name = (str(getattr(reader, kind, "")) for kind in ("__module__", "__qualname__"))
     package = package.partition(".")[0]
     return package, name, str(getattr(sys.modules.get(package), "__version__", ""))
-
-
-class ContentName(NamedTuple):
-    """What the bytes of a sample alone tell about it: their digest, and the name of the reader to which they belong."""
-
-    digest: bytes
-    reader: str = ""
-
-    @property
-    def key(self) -> bytes:
-        """The content key: 32 bytes that identify the pixels of the sample in this process."""
-        return key_of(*self)
-
-    def encode(self) -> bytes:
-        """Return the name as bytes that another process can decode."""
-        return self.digest + self.reader.encode()
-
-    @classmethod
-    def decode(cls, encoded: bytes) -> ContentName:
-        """Return the name that `encode` wrote."""
-        return cls(encoded[:_DIGEST_SIZE], encoded[_DIGEST_SIZE:].decode())
-
-
-def content_name(content: bytes | np.ndarray) -> ContentName:
-    """Return the name of the content of a sample: the bytes of its file, or its shape and RGB pixels."""
-    if isinstance(content, bytes):
-        digest = hashlib.sha256(b"file")
-        digest.update(content)
-        return ContentName(digest.digest(), reader_name(content))
-    # With the shape, because the same bytes in another shape are another image.
-    digest = hashlib.sha256(b"pixels %d %d" % content.shape[:2])
-    digest.update(np.ascontiguousarray(content).data)
-    return ContentName(digest.digest())
-
-
-def content_key(content: bytes | np.ndarray) -> bytes:
-    """Return 32 bytes that identify the content of a sample, and the reader of its file if that is not Pillow."""
-    return content_name(content).key
 
 
 def decode(content: bytes | np.ndarray, preprocessing: Preprocessing) -> Image.Image:

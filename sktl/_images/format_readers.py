@@ -8,7 +8,6 @@ bytes alone, not on what is installed, so it can be cached together with the con
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -167,14 +166,6 @@ def is_dicom_image(path: str) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(132).endswith(b"DICM")
-
-
-def key_of(digest: bytes, name: str) -> bytes:
-    """Return the content key of a file, given the digest of its bytes and the name of its reader."""
-    reader = READERS.get(name)
-    if reader is None or not reader.is_active:
-        return digest
-    return hashlib.sha256(repr(reader.identity()).encode() + digest).digest()
 
 
 @functools.cache

@@ -13,8 +13,8 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 
 from sktl._backbones.taps import StageLayout
+from sktl._estimators.auto_parameters import TrainingSet, choose, resolve_recipe
 from sktl._estimators.predictor import PretrainedImagePredictor
-from sktl._estimators.resolved_parameters import TrainingSet, choose, resolve_recipe
 from sktl._head.head_net import random_layer
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.base_targets import Targets

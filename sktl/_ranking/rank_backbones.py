@@ -15,8 +15,9 @@ import torch
 from sklearn.base import clone
 
 from sktl._backbones.backbone import Backbone
-from sktl._backbones.resolve_backbone import BackboneName, Weights, qualified_name, resolve_backbone
+from sktl._backbones.resolve_backbone import BackboneName, Weights, resolve_backbone
 from sktl._backbones.taps import StageLayout
+from sktl._backbones.user_networks import qualified_name
 from sktl._backbones.weight_downloads import one_outage
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor
@@ -27,9 +28,9 @@ from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
+from sktl._targets.label_checks import check_complete
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
 from sktl._targets.sample_groups import check_groups
-from sktl._targets.target_columns import check_complete
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.process_errors import raise_process_error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sktl._evaluation.calibration import Calibration, Coverage
+from sktl._evaluation.calibration import Calibration
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import fewest_images
+from sktl._evaluation.selective_classification import Coverage
 from sktl._evaluation.sentences import interval, of_calibration, short, threshold
 from sktl._utils.short_text import NONE, count, decimal, percent
 

@@ -18,7 +18,7 @@ from sktl._evaluation.comparisons import NumberComparison
 from sktl._evaluation.evaluated_images import taken
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.model_figures import Figures
-from sktl._inspection.saliency import explain
+from sktl._inspection.saliency_display import explain
 from sktl._words import type_of
 from sktl.exceptions import BackboneError, DeviceError
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktl._estimators.summary import Fact, facts_of, is_fitted
+from sktl._estimators.estimator_summary import Fact, facts_of, is_fitted
 from sktl._estimators.wrapped_estimators import check_instance, innermost, samples_for
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.evaluated_images import names_of, taken

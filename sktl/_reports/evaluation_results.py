@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sktl._estimators.summary import Fact
+from sktl._estimators.estimator_summary import Fact
 from sktl._evaluation.findings import Finding
 from sktl._evaluation.model_figures import Figures
 from sktl._evaluation.typicality_figures import TypicalityFigures

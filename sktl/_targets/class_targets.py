@@ -11,17 +11,19 @@ from typing import Any, Self
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from sktl._utils.short_text import first_shown
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 from .base_targets import Targets
+from .class_codes import codes_of
 from .joined_labels import find_joined
+from .label_checks import check_labels, warn_of_similar_labels
 from .outputs import ClassOutputs
 from .sample_groups import check_groups
 from .sample_weights import as_weight, check_sample_weight, has_mean
-from .target_columns import check_labels, codes_of, first_shown, warn_of_similar_labels
 
 # With more images than this, numbers are probably not classes if more than half of them are different.
 _MANY = 20

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sktl._utils.short_text import first_shown
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
 from sktl._words import shown_value
@@ -17,10 +18,10 @@ from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterErr
 
 from .base_targets import Targets
 from .folds import stratify
+from .label_checks import warn_of_similar_labels
 from .outputs import LabelOutputs
 from .sample_groups import check_groups
 from .sample_weights import as_weight, check_sample_weight
-from .target_columns import first_shown, warn_of_similar_labels
 from .target_tables import Table
 
 # Of fewer images, each may have exactly one of two labels by chance.

@@ -17,7 +17,7 @@ from .label_targets import canonical_rank
 from .outputs import NumberOutputs
 from .sample_groups import check_groups
 from .sample_weights import check_sample_weight
-from .target_columns import as_numbers, cell_of
+from .target_cells import as_numbers, cell_of
 from .target_tables import Table, columns_of, has_rows
 
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.

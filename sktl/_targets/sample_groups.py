@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from sktl.exceptions import InvalidInputError
 
 from .base_targets import Targets
-from .target_columns import check_complete
+from .label_checks import check_complete
 
 
 def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:

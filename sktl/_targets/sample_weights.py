@@ -10,7 +10,7 @@ import numpy as np
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .target_columns import as_numbers
+from .target_cells import as_numbers
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int, of: str = "X") -> np.ndarray:

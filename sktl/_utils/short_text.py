@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from sktl._words import shown_value
 
 # In place of a figure that is not defined.
 NONE = "-"
@@ -80,6 +82,11 @@ def first_few(values: Sequence[Any], show: Callable[[Any], str] = str, n: int = 
     """Return the first `n` values as `show` shows them, and the number of the others."""
     more = [f"and {len(values) - n:,} more"] if len(values) > n else []
     return ", ".join([*map(show, values[:n]), *more])
+
+
+def first_shown(values: Iterable[Any]) -> str:
+    """Return the first few values in the form of messages."""
+    return first_few(list(values), shown_value)
 
 
 def with_percent(label: Any, share: float, width: int) -> str:

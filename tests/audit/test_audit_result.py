@@ -11,8 +11,8 @@ import pytest
 from photographs import photograph
 
 from sktl import ImageAudit
+from sktl._audit.audit_summary import summary
 from sktl._audit.issues import Issue, as_array
-from sktl._audit.summary import summary
 from sktl._images.samples import as_samples
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 

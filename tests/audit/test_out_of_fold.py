@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sktl import PretrainedImageClassifier
 from sktl._audit.out_of_fold import learner_of, out_of_fold
 from sktl._backbones.taps import StageLayout
-from sktl._estimators import resolved_parameters
+from sktl._estimators import auto_parameters
 from sktl._head.penalty_selection import PENALTIES
 from sktl._targets.class_targets import check_classes
 from sktl._targets.label_targets import check_indicator
@@ -88,7 +88,7 @@ def test_images_without_a_model_have_no_prediction():
 
 
 def test_the_penalty_for_models_along_the_axes_of_the_choice_is_not_refined_along_more(monkeypatch):
-    monkeypatch.setattr(resolved_parameters, "refine", lambda *arguments: pytest.fail("refined"))
+    monkeypatch.setattr(auto_parameters, "refine", lambda *arguments: pytest.fail("refined"))
     targets = targets_of(np.arange(60) % 3, "classes")
     features = np.random.default_rng(0).normal(size=(60, 14)).astype(np.float32)
     estimator, layout = PretrainedImageClassifier(feature_stages=1), StageLayout((("", 14),), (14,))

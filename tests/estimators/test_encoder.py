@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 import sktl
 from sktl import PretrainedImageEncoder
 from sktl._backbones.taps import StageLayout
-from sktl._features.shared_pass import Pass
+from sktl._features.trunk_pass import Pass
 from sktl._storage.model_file import open_model, write_model
 from sktl.exceptions import (
     BackboneError,

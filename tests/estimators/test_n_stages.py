@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
-from sktl._estimators.summary import caption_of, facts_of
+from sktl._estimators.estimator_summary import caption_of, facts_of
 from sktl._hub.model_card import model_card
 from sktl.exceptions import BackboneError, InvalidParameterError, ModelFileError
 

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
-from sktl._features import shared_pass
+from sktl._features import trunk_pass
 from sktl._head.train_head import output_values
 from sktl._typicality import typicality
 from sktl.datasets import make_cats
@@ -69,7 +69,7 @@ def large_pixels():
 
 
 def test_outputs_of_many_images_need_no_features_of_all_images(monkeypatch):
-    monkeypatch.setattr(shared_pass, "_BYTES_BETWEEN_WRITES", 1 << 16)  # features that wait for the cache
+    monkeypatch.setattr(trunk_pass, "_BYTES_BETWEEN_WRITES", 1 << 16)  # features that wait for the cache
     images = list(np.random.default_rng(0).integers(0, 256, (400, 8, 8), np.uint8))
     clf = PretrainedImageClassifier(backbone=large_pixels, cache=False, n_jobs=1, engine="torch", random_state=0)
     clf.fit(images[:20], np.arange(20) % 3)
@@ -132,7 +132,7 @@ def test_it_does_not_depend_on_the_features_and_the_penalty_of_the_output_layer(
 
 def test_typicality_of_many_images_needs_no_features_of_all_images(monkeypatch):
     monkeypatch.setattr(typicality, "_BLOCK", 16)
-    monkeypatch.setattr(shared_pass, "_BYTES_BETWEEN_WRITES", 1 << 16)  # features that wait for the cache
+    monkeypatch.setattr(trunk_pass, "_BYTES_BETWEEN_WRITES", 1 << 16)  # features that wait for the cache
     images = list(np.random.default_rng(0).integers(0, 256, (400, 8, 8), np.uint8))
     clf = PretrainedImageClassifier(backbone=large_pixels, cache=False, n_jobs=1, engine="torch", random_state=0)
     clf.fit(images[:20], np.arange(20) % 3)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sktl._evaluation.calibration import Calibration, Coverage
+from sktl._evaluation.calibration import Calibration
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import Mean, Rate
+from sktl._evaluation.selective_classification import Coverage
 from sktl._evaluation.sentences import headlines, interval, listed, of_calibration, of_target
 
 

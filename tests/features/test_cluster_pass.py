@@ -29,7 +29,7 @@ from sktl._features import worker_tasks as _blocks
 from sktl._images import samples as _samples
 from sktl._images.samples import FileSample
 from sktl._utils import devices as _devices
-from sktl._utils.clusters import DaskCluster, active_cluster
+from sktl._utils.dask_and_ray import DaskCluster, active_cluster
 from sktl.datasets import LazyImages
 from sktl.exceptions import ClusterWarning, InvalidImageError
 

@@ -18,7 +18,8 @@ from sktl._features import engines as _engines
 from sktl._features.decoding_ahead import Decoder
 from sktl._features.sample_windows import Budget
 from sktl._images.augmentation import AUGMENTATIONS, View
-from sktl._images.decoding import ImageProblem, content_key
+from sktl._images.content_keys import content_key
+from sktl._images.decoding import ImageProblem
 from sktl._images.samples import ArraySample, as_samples
 
 SMALL = Preprocessing(8, (8, 8))

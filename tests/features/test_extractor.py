@@ -21,7 +21,7 @@ from sktl._features import engines as _engines
 from sktl._features import reading_ahead
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
-from sktl._images.decoding import content_key
+from sktl._images.content_keys import content_key
 from sktl._images.samples import BytesSample, UnusableSample, as_samples
 from sktl._storage.cache import NO_CACHE, open_cache
 from sktl._storage.value_store import BULKY

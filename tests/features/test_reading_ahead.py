@@ -26,7 +26,7 @@ from sktl._features import reading_ahead
 from sktl._features.reading_ahead import read_ahead, read_keys
 from sktl._features.sample_windows import Budget
 from sktl._images import samples as _images
-from sktl._images.decoding import content_key
+from sktl._images.content_keys import content_key
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE, Cache
 from sktl._storage.sqlite_store import SQLiteStore

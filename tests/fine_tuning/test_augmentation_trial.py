@@ -15,7 +15,7 @@ from torch import nn
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._estimators import predictor as _predictor
-from sktl._estimators.resolved_parameters import TrainingSet, resolve_recipe
+from sktl._estimators.auto_parameters import TrainingSet, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
 from sktl._fine_tuning import augmentation_trial as _trial
 from sktl._images.augmentation import AUGMENTATIONS, CustomTransform

@@ -27,8 +27,8 @@ from torch import nn
 
 import sktl
 from sktl import PretrainedImageClassifier
+from sktl._estimators import auto_parameters as _resolved
 from sktl._estimators import predictor as _predictor
-from sktl._estimators import resolved_parameters as _resolved
 from sktl._features import tail_extractor as _features
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor

@@ -5,7 +5,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sktl import PretrainedImageClassifier
-from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
+from sktl._estimators.auto_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head.held_out_outputs import held_out_outputs
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.class_targets import ClassTargets

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sktl._images.decoding import ImageProblem, content_name, decode
+from sktl._images.content_keys import content_name
+from sktl._images.decoding import ImageProblem, decode
 from sktl._images.preprocessing import Preprocessing
 
 pydicom = pytest.importorskip("pydicom", reason="needs pydicom, an optional package")

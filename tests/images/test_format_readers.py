@@ -18,7 +18,8 @@ from PIL import Image
 
 import sktl
 from sktl._images import format_readers, samples
-from sktl._images.decoding import ContentName, ImageProblem, content_key, content_name, decode
+from sktl._images.content_keys import ContentName, content_key, content_name
+from sktl._images.decoding import ImageProblem, decode
 from sktl._images.format_readers import READERS, reader_name
 from sktl._images.preprocessing import Preprocessing
 from sktl.datasets import list_images, load_image_folder

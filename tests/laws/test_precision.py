@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, rank_backbones
 from sktl._backbones.resolve_backbone import resolve_backbone
-from sktl._estimators.summary import facts_of
+from sktl._estimators.estimator_summary import facts_of
 from sktl._features import engines as _engines
 from sktl._features.engines import FrozenPart
 from sktl._features.features_as_input import source_of

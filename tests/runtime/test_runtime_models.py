@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sktl._features.decoding_ahead import Decoder
-from sktl._images.decoding import content_key
+from sktl._images.content_keys import content_key
 from sktl._images.samples import as_samples
 from sktl.datasets import LazyImages
 from sktl.exceptions import (

@@ -158,3 +158,16 @@ class TwoBranches(nn.Module):
     def forward(self, images):
         left, right = (branch(images) for branch in self.branches)
         return torch.cat([left.mean((2, 3)), right.mean((2, 3))], dim=1)
+
+
+def resolve(backbone, weights="default", image_size=None, seed=0):
+    return resolve_backbone(backbone, weights, image_size, seed)
+
+
+def images_for(backbone, n=2):
+    return torch.randn(n, 3, *backbone.preprocessing.crop, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def features_of(backbone, images=None):
+    return backbone.build()(images_for(backbone) if images is None else images)

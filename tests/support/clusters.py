@@ -13,7 +13,7 @@ import cloudpickle
 import torch
 from backbones import Pixels
 
-from sktl._utils.clusters import Cluster, active_cluster
+from sktl._utils.dask_and_ray import Cluster, active_cluster
 
 
 class ThreadCluster(Cluster):

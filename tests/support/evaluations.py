@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
 
 from sktl import EvaluationReport
-from sktl._estimators.summary import Fact
+from sktl._estimators.estimator_summary import Fact
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.group_figures import Groups
 from sktl._evaluation.label_figures import LabelFigures
@@ -57,3 +58,12 @@ def report_of(figures, images, names=None, findings=(), typicality=None):
         maps=Maps([np.full((32, 32, 3), 99, np.uint8)] * len(worst), tuple(range(len(worst)))),
         facts=(Fact("Network", "small", "backbone_"),), limits=("Limits there are.",), samples=as_samples(images),
     )  # fmt: skip
+
+
+@st.composite
+def answers(draw):
+    """Draw probabilities, some of them equal, and whether answers are right."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, digits = draw(st.integers(1, 60)), draw(st.integers(1, 3))
+    probabilities = rng.random(n).round(digits) ** draw(st.sampled_from([1.0, 1e-6]))  # most of them just below 1
+    return probabilities, rng.random(n) < probabilities ** draw(st.sampled_from([0.2, 1.0, 3.0]))

@@ -20,7 +20,7 @@ from representatives import slow_except
 from sklearn.model_selection import GridSearchCV
 
 from sktl import PretrainedImageClassifier
-from sktl._features import shared_pass as _pass
+from sktl._features import trunk_pass as _pass
 from sktl._storage import model_file as _model_file
 from sktl._training import checkpoints as _checkpoints
 from sktl._training.checkpoints import SaveState

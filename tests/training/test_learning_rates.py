@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sktl import PretrainedImageRegressor
-from sktl._estimators.resolved_parameters import Chosen, TrainingSet, resolve_recipe
+from sktl._estimators.auto_parameters import Chosen, TrainingSet, resolve_recipe
 from sktl._head.standardization import Standardization, standardized
 from sktl._head.train_head import output_values, train_head
 from sktl._targets.labeled_samples import Labeled, Split

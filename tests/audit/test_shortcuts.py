@@ -1,4 +1,4 @@
-"""Classes that are too rare, and properties that give a class away."""
+"""Properties that give a class away."""
 
 import warnings
 import weakref
@@ -9,13 +9,11 @@ from photographs import photograph
 from PIL import Image
 from sklearn.ensemble import ExtraTreesClassifier
 
-from sktl._audit import classes
-from sktl._audit.classes import rare_classes, shortcuts
+from sktl._audit import shortcuts as _shortcuts
 from sktl._audit.out_of_fold import OutOfFold
+from sktl._audit.shortcuts import shortcuts
 from sktl._audit.thumbnails import thumbnail
 from sktl._targets.class_targets import check_classes
-from sktl._targets.label_targets import check_indicator
-from sktl._targets.number_targets import check_numbers
 
 N = 60
 CODES = np.arange(N) % 2
@@ -97,60 +95,26 @@ def test_the_accuracy_is_that_of_scikit_learns_forest_without_its_warnings(n_cla
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")
         hits = sum((forest.fit(table[a], codes[a]).predict(table[b]) == codes[b]).sum() for a, b in halves)
-    assert classes._accuracy(table, codes, folds, 7) == hits / len(codes)
+    assert _shortcuts._accuracy(table, codes, folds, 7) == hits / len(codes)
 
 
 def test_a_single_tree_is_in_memory_at_a_time_and_its_size_is_limited(monkeypatch):
     alive, most, sizes = weakref.WeakSet(), [], []
 
-    class Tree(classes.ExtraTreeClassifier):
+    class Tree(_shortcuts.ExtraTreeClassifier):
         def fit(self, X, y, sample_weight):
             alive.add(self)
             most.append(len(alive))
             sizes.append(len(X) * len({*y.tolist()}))
             return super().fit(X, y, sample_weight)
 
-    monkeypatch.setattr(classes, "ExtraTreeClassifier", Tree)
+    monkeypatch.setattr(_shortcuts, "ExtraTreeClassifier", Tree)
     codes, folds = np.arange(300) % 10, np.arange(300) // 10 % 2
     table = codes[:, None].astype(np.float32)
-    assert classes._accuracy(table, codes, folds, 0) == 1
+    assert _shortcuts._accuracy(table, codes, folds, 0) == 1
     assert max(most) <= 2
     assert max(sizes) == 1500
     sizes.clear()
-    monkeypatch.setattr(classes, "_MOST_CELLS", 1000)
-    assert classes._accuracy(table, codes, folds, 0) > 0.8
+    monkeypatch.setattr(_shortcuts, "_MOST_CELLS", 1000)
+    assert _shortcuts._accuracy(table, codes, folds, 0) > 0.8
     assert max(sizes) <= 1000
-
-
-def test_classes_with_fewer_different_images_than_folds_are_rare():
-    contents = np.array([0, 1, 2, 3, 4, 5, 5, 5, 5, 6, 7])
-    targets = check_classes(list("aaaaabbbbbc"), None, None, 11)
-    found = {issue.name: issue for issue in rare_classes(targets, 5, contents)}
-    assert [*found] == ["b", "c"]
-    assert found["c"].score > found["b"].score > 0
-    assert found["c"].position == -1
-    assert found["c"].suggestion.startswith("1 different image for 5 folds")
-
-
-@pytest.mark.parametrize(
-    ("groups", "contents", "rare"),
-    [
-        ([0] * 5 + [1, 2, 3, 4, 5], range(10), {"a": "All images are of one group"}),
-        ([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], range(10), {}),
-        ([0, 1, 2, 2, 2] * 2, range(10), {}),
-        ([0, 0, 0, 0, 1, 2, 3, 4, 5, 6], [0] * 4 + [*range(6)], {"a": "1 different image for 5 folds"}),
-        ([0, 1, 0, 1, 0] * 2, [0] * 5 + [*range(5)], {"a": "1 different image for 2 folds"}),
-        ([0] * 10, range(10), {}),
-    ],
-)
-def test_with_groups_only_classes_of_one_group_or_few_different_images_are_rare(groups, contents, rare):
-    """There are no more folds than groups. Most folds validate a class of a few groups, such as hospitals."""
-    targets = check_classes(list("aaaaabbbbb"), None, None, 10)
-    issues = rare_classes(targets, 5, np.array(contents), np.array(groups))
-    assert {issue.name: issue.suggestion.split(":")[0] for issue in issues} == rare
-
-
-def test_rare_labels_are_named_by_their_column_and_numbers_have_none():
-    table = check_indicator(np.array([[1, 0], [1, 0], [0, 1]]), None, None, 3)
-    assert [issue.name for issue in rare_classes(table, 2, np.arange(3))] == ["1"]
-    assert not [*rare_classes(check_numbers([1.0, 2, 3], None, "squared_error", 3), 2, np.arange(3))]

@@ -22,7 +22,7 @@ from sklearn.utils.fixes import parse_version
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._backbones.backbone import Backbone
-from sktl._estimators.summary import Fact, SummaryTable, caption_of, facts_of
+from sktl._estimators.estimator_summary import Fact, SummaryTable, caption_of, facts_of
 from sktl.exceptions import InputWarning, InvalidImageWarning
 
 tables = pytest.mark.skipif(

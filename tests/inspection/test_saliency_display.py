@@ -30,7 +30,7 @@ from sktl import (
     PretrainedImageRegressor,
     SaliencyDisplay,
 )
-from sktl._inspection.saliency import heat_over
+from sktl._inspection.saliency_display import heat_over
 from sktl.exceptions import (
     BackboneError,
     InvalidImageError,

@@ -18,7 +18,7 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.wrapped_estimators import thawed
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
-from sktl._targets.target_columns import codes_of
+from sktl._targets.class_codes import codes_of
 from sktl._utils.arguments import check_count
 from sktl._utils.devices import nearest_device
 from sktl._utils.forked_gradients import check_gradients

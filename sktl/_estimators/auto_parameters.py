@@ -15,13 +15,13 @@ from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, 
 from sktl._images.augmentation import Change, resolve_augmentation
 from sktl._targets.base_targets import Targets
 from sktl._targets.labeled_samples import Labeled
-from sktl._targets.target_columns import first_shown
 from sktl._training.json_values import plain
 from sktl._training.learning_rates import evenness, stable_lr
 from sktl._training.losses import LOSSES, SquaredLoss
 from sktl._training.optimizers import OptimizerName
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
+from sktl._utils.short_text import first_shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning
 

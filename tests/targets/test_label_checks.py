@@ -19,10 +19,12 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 
+from sktl._targets.label_checks import check_complete, check_labels
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns
-from sktl._targets.target_columns import RowsOf, as_numbers, cell_of, check_complete, check_labels, first_shown
+from sktl._targets.target_cells import RowsOf, as_numbers
 from sktl._targets.target_tables import Table
+from sktl._utils.short_text import first_shown
 from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
@@ -346,57 +348,6 @@ def test_messages_stay_short(value):
         assert len(str(caught.value)) < 600
 
 
-# ------------------------------------------------------------------------------------------------------------- numbers
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [1, 2.5], (1, 2.5), np.array([1, 2.5]), np.array([1, 2.5], dtype=object),
-        torch.tensor([1, 2.5], requires_grad=True),
-        pd.Series([1, 2.5], index=["x", "x"]), pd.Series([1, 2.5], dtype="Float64"), np.ma.array([1, 2.5]),
-    ],
-    ids=lambda values: type(values).__name__,
-)  # fmt: skip
-def test_numbers_are_numbers_whatever_holds_them(values):
-    found = as_numbers(values, "w")
-    assert found.tolist() == [1, 2.5]
-    assert type(found) is np.ndarray
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [1, None], [1, np.nan], [1, pd.NA], pd.Series([1, None], dtype="Int64"), np.ma.array([1, 2], mask=[0, 1]),
-        pd.Series([1, None]), torch.tensor([1, np.nan]),
-    ],
-)  # fmt: skip
-def test_missing_numbers_are_nan(values):
-    assert np.isnan(as_numbers(values, "w")).tolist() == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (["1", "2"], r"w\[0\] is a str, '1'"),
-        (np.array(["1", "2"]), r"w\[0\] is a str_"),
-        ([1, "2"], r"w\[1\] is a str, '2'"),
-        ("12", "w is a str"),
-        ({1, 2}, "w is a set"),
-        ({"a": 1}, "w is a dict"),
-        (csr_array(np.eye(2)), "w is a csr_array"),
-        ([1j, 2], r"w\[0\] is a complex"),
-        ([1, [2, 3]], r"w\[1\] is a list"),
-        ([[1], [2, 3]], "w must hold numbers"),
-        (np.array([1, 2], "M8[s]"), r"w\[0\] is a datetime64"),
-        ((weight for weight in (1, 2)), "w is a generator"),
-    ],
-)
-def test_what_are_no_numbers_is_refused(values, words):
-    with pytest.raises(InvalidInputError, match=words):
-        as_numbers(values, "w")
-
-
 def test_a_missing_label_that_numpy_has_converted_to_a_string_is_named():
     """NumPy leaves nothing but the width of the strings to tell it by; a class of that name has another way in."""
     converted = np.array(["cat", np.nan, "dog"])
@@ -445,12 +396,6 @@ def test_errors_about_some_rows_name_their_positions_in_the_argument(check, good
     assert errors[0] == errors[1]
 
 
-def test_scalars_have_no_position():
-    assert cell_of("y") == "y"
-    with pytest.raises(InvalidInputError, match="one for each image; weight is a str"):
-        as_numbers(np.array("x"), "weight")
-
-
 @pytest.mark.parametrize(
     ("y", "code"),
     [
@@ -474,41 +419,6 @@ def test_the_remedy_for_a_table_of_pyarrow_names_its_column():
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     with pytest.warns(DataConversionWarning, match=r"for instance y\['kind'\]\.$"):
         check_labels(pa.table({"kind": ["a", "b"]}))
-
-
-def test_dates_are_not_advised_to_be_numbers():
-    with pytest.raises(InvalidInputError, match="must hold numbers") as caught:
-        as_numbers(np.array(["2020-01-01", "NaT"], "M8[D]"), "y")
-    assert "float" not in str(caught.value)
-
-
-@pytest.mark.parametrize("y", [["1", "2.5"], np.array(["1", "2.5"]), pd.Series(["1", "2.5"]), [["1", 3], [2, 5]]])
-def test_the_remedy_for_numbers_as_strings_works(y):
-    with pytest.raises(InvalidInputError, match=r"Pass np\.array\(y, dtype=float\)\.$"):
-        as_numbers(y, "y")
-    assert np.isfinite(as_numbers(np.array(y, dtype=float), "y")).all()
-
-
-@pytest.mark.parametrize("y", [["cat", "dog"], ["1", "dog"]])
-def test_of_classes_in_place_of_numbers_the_classifier_is_named(y):
-    with pytest.raises(InvalidInputError, match=r"If y holds classes, use PretrainedImageClassifier\.$"):
-        as_numbers(y, "y")
-    with pytest.raises(InvalidInputError, match=r"'(cat|1)'\.$"):
-        as_numbers(y, "sample_weight")
-
-
-@pytest.mark.parametrize("y", [["0,5", "12"], ["-1", "+2,25", "3,0"]])
-def test_of_decimal_commas_the_point_is_named(y):
-    with pytest.raises(InvalidInputError, match=r"Write numbers with a decimal point and without separators\.$"):
-        as_numbers(y, "y")
-
-
-def test_a_column_of_strings_among_numbers_is_named():
-    frame = pd.DataFrame({"age": [1, 2], "image": ["a.png", "b.png"]})
-    with pytest.raises(
-        InvalidInputError, match=r"y\[0, 'image'\] is a str, 'a\.png'\. Leave out columns of strings\.$"
-    ):
-        number_columns(frame, "y")
 
 
 HOT = [[0, 1], [1, 0], [1, 1]]

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from sktl import PretrainedImageClassifier, PretrainedImageRegressor
 from sktl._backbones.taps import StageLayout
-from sktl._estimators import resolved_parameters as _resolved
-from sktl._estimators.parameter_combinations import check_combinations
-from sktl._estimators.resolved_parameters import (
+from sktl._estimators import auto_parameters as _resolved
+from sktl._estimators.auto_parameters import (
     Chosen,
     TrainingSet,
     augmentations,
@@ -21,6 +20,7 @@ from sktl._estimators.resolved_parameters import (
     resolve_recipe,
     with_choice,
 )
+from sktl._estimators.parameter_combinations import check_combinations
 from sktl._images.augmentation import AUGMENTATIONS
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays, from_dtype
 from numpy.testing import assert_array_equal
 
-from sktl._estimators import document_values as values
+from sktl._estimators import loading_checks as values
 from sktl._estimators.saving import _encode_outputs
 from sktl._storage.model_file import SavedDocumentError
 from sktl.exceptions import InvalidParameterError

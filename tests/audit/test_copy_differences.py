@@ -6,7 +6,7 @@ import torch
 from photographs import COPIES, gray_of, photograph
 from PIL import Image
 
-from sktl._audit.local_differences import local_differences, within
+from sktl._audit.copy_differences import local_differences, within
 
 IDENTITY = torch.eye(3)[None, :2]
 ORIGINAL = photograph(0, (240, 240))

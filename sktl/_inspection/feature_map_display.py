@@ -10,8 +10,8 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from sktl._estimators.wrapped_estimators import check_instance, predicts_numbers, samples_for
+from sktl._targets.label_checks import check_labels
 from sktl._targets.number_targets import number_columns, suggesting_regression
-from sktl._targets.target_columns import check_labels
 from sktl._targets.target_tables import is_table
 from sktl._utils.optional import require
 from sktl._utils.settings_isolation import isolated

@@ -20,10 +20,10 @@ from sklearn.model_selection import cross_val_score
 
 import sktl
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._features import shared_pass as _pass
+from sktl._features import trunk_pass as _pass
 from sktl._features.feature_rows import Rows
 from sktl._features.sample_windows import Budget
-from sktl._images.decoding import content_key
+from sktl._images.content_keys import content_key
 from sktl._storage.sqlite_store import SQLiteStore
 from sktl._storage.value_store import new_owner
 from sktl.exceptions import InvalidImageError

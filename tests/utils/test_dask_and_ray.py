@@ -24,7 +24,7 @@ from representatives import slow_except
 from sklearn.model_selection import GridSearchCV
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, check_images
-from sktl._utils.clusters import active_cluster, count_tasks_at_once
+from sktl._utils.dask_and_ray import active_cluster, count_tasks_at_once
 from sktl.exceptions import InvalidImageError
 
 pytestmark = pytest.mark.thorough

@@ -1,64 +1,25 @@
-"""Convert one value per image from any container: labels in their own dtype, and numbers."""
+"""Check labels, and other values such as groups: one for each image, none missing, and all of one type."""
 
 from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from decimal import Decimal
-from fractions import Fraction
-from numbers import Real
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
-from sktl._utils.decimal_commas import have_decimal_commas
-from sktl._utils.process_errors import raise_process_error
-from sktl._utils.short_text import first_few
 from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
-from sktl._words import one_line, shown_value, type_of
+from sktl._words import shown_value, type_of
 from sktl.exceptions import InputWarning, InvalidInputError
 
+from .target_cells import as_cells, cell_of, kind_of_cell
+
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
-_TYPES: dict[type, tuple[type, ...]] = {
-    str: (str,), bool: (bool, np.bool_), int: (int, np.integer), float: (float, np.floating),
-}  # fmt: skip
 # What NumPy makes of short strings and floats together, wide enough for any float. Long strings make it wider.
 _STRINGS_AND_NUMBERS = np.array(["", np.nan]).dtype
-
-
-class RowsOf(str):
-    """The name of an argument of which only some rows are checked: errors name their positions in the argument.
-
-    Parameters
-    ----------
-    name : str
-    rows : int array of shape (n_rows,)
-        Positions of the rows.
-    """
-
-    rows: np.ndarray
-
-    def __new__(cls, name: str, rows: np.ndarray) -> RowsOf:
-        found = super().__new__(cls, name)
-        found.rows = rows
-        return found
-
-
-def cell_of(name: str, *position: Any) -> str:
-    """Return an element of an argument in the form of messages. Scalars have no position."""
-    if isinstance(name, RowsOf):
-        position = (name.rows[position[0]], *position[1:])
-    return f"{name}[{', '.join(map(str, position))}]" if position else name
-
-
-def first_shown(values: Iterable[Any]) -> str:
-    """Return the first few values in the form of messages."""
-    return first_few(list(values), shown_value)
 
 
 def check_labels(y: Any, name: str = "y", *, warns: bool = True) -> np.ndarray:
@@ -126,72 +87,6 @@ def warn_of_unknown_labels(labels: np.ndarray, classes: np.ndarray) -> None:
         warn(f"y has labels that the model does not have, and whose images count as wrong: {hint}", InputWarning)
 
 
-def as_cells(values: Any, name: str, kind: str = "label") -> np.ndarray:
-    """Return the content of a container as an array, with dtype object unless it is an array with a single type."""
-    is_array, unordered = hasattr(values, "__array__"), isinstance(values, str | bytes | Set | Mapping)
-    if unordered or issparse(values) or not (is_array or hasattr(values, "__len__")):
-        raise InvalidInputError(
-            f"{name} is {type_of(values)}; {name} must hold one {kind} for each image, in the order of the "
-            f"images. Pass {f'{name}.collect()' if hasattr(values, 'collect') else 'a list or an array'}."
-        )
-    try:
-        if not is_array:
-            elements = np.fromiter(map(_without_dimensions, values), dtype=object)
-            if not any(map(_is_row, elements)):
-                return elements
-            # Rows of a table, such as [[1], [2]].
-            return np.array([_row(row) for row in elements], dtype=object)
-        array = _of_tensor(values) if isinstance(values, torch.Tensor) else np.asanyarray(values)
-        plain = array.dtype.kind in "biufU" and not np.ma.is_masked(array)
-        return array.view(np.ndarray) if plain else _as_objects(array)
-    except Exception as error:  # users' classes may raise anything, and tensors without values do
-        raise_process_error(error)
-        reason = one_line(error).rstrip(".") or type(error).__name__
-        raise InvalidInputError(
-            f"{name} cannot be read: {reason}. {name} must hold one {kind} for each image."
-        ) from error
-
-
-def _of_tensor(tensor: torch.Tensor) -> np.ndarray:
-    if tensor.is_floating_point() and tensor.dtype.itemsize < 4 and tensor.dtype != torch.float16:
-        tensor = tensor.float()  # NumPy has no bfloat16
-    return tensor.numpy(force=True)
-
-
-def _without_dimensions(label: Any) -> Any:
-    """Return the scalar of a 0-d array, None if it is masked, and other objects unchanged."""
-    if isinstance(label, np.ma.MaskedArray):
-        label = _as_objects(label)
-    if isinstance(label, torch.Tensor) and label.ndim == 0:
-        return label.item()
-    # `item` would convert dates to integers.
-    return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
-
-
-def _row(row: Any) -> Any:
-    """Return a row of a table with None for masked elements, and other objects unchanged."""
-    if isinstance(row, list | tuple | torch.Tensor):
-        return [*map(_without_dimensions, row)]
-    return _as_objects(row) if isinstance(row, np.ma.MaskedArray) else row
-
-
-def _is_row(label: Any) -> bool:
-    return isinstance(label, list | tuple | np.ndarray | torch.Tensor)
-
-
-def _as_objects(array: np.ndarray) -> np.ndarray:
-    """Return the elements of an array as objects, with None for missing values of the array's own kind."""
-    missing = np.ma.getmaskarray(array) if array.dtype.names is None else np.zeros(array.shape, dtype=bool)
-    # `astype(object)` would convert dates to integers.
-    elements = map(_without_dimensions, np.ma.getdata(array).ravel())
-    objects = np.fromiter(elements, dtype=object).reshape(array.shape)
-    sentinel = getattr(array.dtype, "na_object", None)
-    if isinstance(sentinel, str):
-        missing = missing | (objects == sentinel)
-    objects[missing] = None
-    return objects
-
-
 def _as_vector(labels: np.ndarray, name: str, given: Any, warns: bool = True) -> np.ndarray:
     """Return labels with shape (n_samples,), including labels in a column. `given` is the container of the user."""
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -220,7 +115,7 @@ def _flat(column: Any, name: str) -> str:
 
 def _check_elements(labels: np.ndarray, name: str, as_objects: bool) -> np.ndarray:
     """Return the labels of an object array in their own dtype; strings stay objects if `as_objects`."""
-    kinds = [_kind(label) for label in labels]
+    kinds = [kind_of_cell(label) for label in labels]
     if None in kinds:
         raise _missing(labels, kinds.index(None), name)
     if object in kinds:
@@ -270,20 +165,7 @@ def _is_multi_hot(rows: np.ndarray) -> bool:
     """Return True if all rows have the same number of zeros and ones, and not the names or numbers of labels."""
     if not all(isinstance(row, list | tuple | np.ndarray) for row in rows) or len({len(row) for row in rows}) > 1:
         return False
-    return all(_kind(value) in (bool, int, float) and value in (0, 1) for row in rows for value in row)
-
-
-def _kind(label: Any) -> type | None:
-    """Return str, bool, int or float for a label, None for a missing value, and object for anything else."""
-    if label is None or type(label).__name__ in ("NAType", "NaTType"):
-        return None
-    if isinstance(label, Decimal):
-        return None if label.is_nan() else object
-    if isinstance(label, np.inexact | float | complex | np.datetime64 | np.timedelta64) and label != label:
-        return None
-    if isinstance(label, np.timedelta64):  # a subclass of integers in NumPy
-        return object
-    return next((kind for kind, types in _TYPES.items() if isinstance(label, types)), object)
+    return all(kind_of_cell(value) in (bool, int, float) and value in (0, 1) for row in rows for value in row)
 
 
 def _check_floats(labels: np.ndarray, name: str) -> None:
@@ -304,18 +186,6 @@ def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
     return InvalidInputError(f"{cell_of(name, position)} is a missing value, {found}. Label this image, or drop it.")
 
 
-def missing_cells(cells: np.ndarray) -> np.ndarray:
-    """Return which cells of an array of `as_cells` are missing values or empty strings."""
-    if cells.dtype.kind in "fc":
-        return np.isnan(cells)
-    if cells.dtype.kind == "U":
-        return np.asarray(cells == "")
-    if cells.dtype.kind != "O":
-        return np.zeros(cells.shape, dtype=bool)
-    missing = (_kind(value) is None or (isinstance(value, str) and not value) for value in cells.flat)
-    return np.fromiter(missing, dtype=bool, count=cells.size).reshape(cells.shape)
-
-
 def check_complete(values: Any, name: str) -> np.ndarray:
     """Return values of one type with an order, one per image, as an array of shape (n_samples,).
 
@@ -328,7 +198,7 @@ def check_complete(values: Any, name: str) -> np.ndarray:
     _check_no_nan_text(column, name)
     if column.dtype.kind not in "fO":
         return column
-    kinds = [_kind(value) for value in column]
+    kinds = [kind_of_cell(value) for value in column]
     if None in kinds:
         raise _missing(column, kinds.index(None), name)
     types = [type(value) if kind is object else kind for value, kind in zip(column, kinds, strict=True)]
@@ -350,76 +220,3 @@ def _check_order(values: np.ndarray, name: str) -> None:
         f"{cell_of(name, 0)} is {type_of(values[0])}, {shown_value(values[0])}; {name} must hold one string, "
         "number or date for each image. Convert the values, for instance with str."
     )
-
-
-def as_numbers(values: Any, name: str, cell: Callable[..., str] = cell_of) -> np.ndarray:
-    """Return one number, or one per image, as a float64 array with NaN for missing values.
-
-    `name` is the name of the numbers in the message, and `cell` returns the name of one of them from its position.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are not numbers.
-    """
-    array = np.asarray(values) if isinstance(values, Real) else as_cells(values, name, "number")
-    if array.dtype.kind in "biuf":
-        return array.astype(np.float64)
-    kinds = [_kind(value) for value in array.flat]
-    for position, kind in enumerate(kinds):
-        value = array.flat[position]
-        if kind in (str, object) and not isinstance(value, Decimal | Fraction):
-            element = cell(name, *np.unravel_index(position, array.shape))
-            raise InvalidInputError(
-                f"{name} must hold numbers, one for each image; {element} is {type_of(value)}, "
-                f"{shown_value(value)}.{_instead(array, value, name)}"
-            )
-    try:
-        numbers = [np.nan if kind is None else float(value) for kind, value in zip(kinds, array.flat, strict=True)]
-    except OverflowError as error:
-        raise InvalidInputError(f"{name} has numbers beyond float64. Scale them to about 1.") from error
-    return np.array(numbers, dtype=np.float64).reshape(array.shape)
-
-
-def _instead(array: np.ndarray, value: Any, name: str) -> str:
-    """Return how to convert numbers that are strings, or what learns classes; nothing for other values."""
-    if not isinstance(value, str):
-        return ""
-    try:
-        array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        texts = [cell for cell in array.flat if isinstance(cell, str)]
-    else:
-        return f" Pass np.array({name}, dtype=float)."
-    if have_decimal_commas(texts):
-        return " Write numbers with a decimal point and without separators."
-    if array.ndim == 2 and not all(any(isinstance(cell, str) for cell in column) for column in array.T):
-        return " Leave out columns of strings."
-    return f" If {name} holds classes, use PretrainedImageClassifier." if name in ("y", "y_val") else ""
-
-
-def codes_of(labels: Sequence[Any], classes: np.ndarray, name: str, owner: str, remedy: str) -> np.ndarray:
-    """Return the position of each label in `classes`.
-
-    Parameters
-    ----------
-    labels : sequence
-        Python objects.
-    classes : array of shape (n_classes,)
-    name, owner, remedy : str
-        For the error: the name of the labels, the owner of the classes, and what to do.
-
-    Raises
-    ------
-    InvalidInputError
-        If a label is not among the classes. 1 is not the same as True.
-    """
-    codes = {label: code for code, label in enumerate(classes.tolist())}
-    booleans = classes.dtype.kind == "b"  # in Python, they equal 0 and 1
-    unknown = dict.fromkeys(x for x in labels if x not in codes or isinstance(x, bool) != booleans)
-    if unknown:
-        raise InvalidInputError(
-            f"{name} has labels that {owner} does not have: {first_shown(unknown)}. {remedy}; {owner} has "
-            f"{first_shown(codes)}. {resemblances(unknown, codes)}".rstrip()
-        )
-    return np.array([codes[label] for label in labels], dtype=np.int64)
