@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from sktl._features.image_features import FeatureStore, ImageFeatures
 from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, Rows, check_installed, first_row, write_rows
@@ -260,6 +259,8 @@ class Place:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Create the folder, and keep other processes from writing to it. A call that fails at once leaves no trace."""
+        from filelock import FileLock, Timeout  # images are listed on machines without it
+
         existed = self.progress.exists()
         try:
             self.progress.mkdir(parents=True, exist_ok=True)
