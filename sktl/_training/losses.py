@@ -86,16 +86,15 @@ class CrossEntropy(nn.CrossEntropyLoss):
         """
         # Written out, because torch's softmax takes three times as long for few classes.
         logits -= logits.amax(dim=1, keepdim=True)
-        found = logits.exp()
+        unlikely = (logits * wanted).sum(dim=1)
         # Without each sample's own class, whose term is about 1 if the sample is classified with confidence. Next to
         # it, rounding would erase the other terms, and a descent would search in vain for values that are lower.
-        slopes = found - wanted
+        slopes = logits.exp_().sub_(wanted)
         others = slopes.sum(dim=1, keepdim=True)
-        of_each = (others[:, 0].double() + 1).log().to(logits.dtype) - (logits * wanted).sum(dim=1)
-        totals = others + 1
-        found /= totals
-        seconds = found - found.square()
-        return of_each, slopes.addcmul_(wanted, others, value=-1).div_(totals), seconds
+        of_each = (others[:, 0].double() + 1).log().to(logits.dtype) - unlikely
+        slopes.addcmul_(wanted, others, value=-1).div_(others + 1)
+        found = slopes + wanted
+        return of_each, slopes, found.addcmul_(found, found, value=-1)
 
     def held_out(
         self, logits: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor
@@ -187,16 +186,29 @@ class BinaryCrossEntropy(ElementwiseLoss):
         return values * (1 - self.label_smoothing) + self.label_smoothing / 2
 
     def of_each(self, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        softplus = nn.functional.softplus
-        # Not softplus(outputs) - outputs * wanted: the difference of large numbers would erase small losses.
-        return softplus(-outputs) * wanted + softplus(outputs) * (1 - wanted)
+        against, doubt = _against(outputs, wanted)
+        return nn.functional.softplus(against) - against * doubt
 
     def slopes(self, outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found, against = outputs.sigmoid(), (-outputs).sigmoid()  # 1 - found would be rounded
-        return found * (1 - wanted) - against * wanted, found * against
+        against, doubt = _against(outputs, wanted)
+        found = against.sigmoid()
+        return (found - doubt) * _signs(wanted), found - found.square()
 
     def scores(self, outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return ((outputs > 0) == (values > 0.5)).float()
+
+
+def _signs(wanted: torch.Tensor) -> torch.Tensor:
+    """Return -1 where a label is rather wanted than not, and 1 elsewhere."""
+    return 1 - 2 * (wanted > 0.5).to(wanted.dtype)
+
+
+def _against(outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits of labels being wrong, and the probability of this that is wanted, at most a half.
+
+    Of an output itself, a small loss would be the difference of two large numbers.
+    """
+    return outputs * _signs(wanted), torch.minimum(wanted, 1 - wanted)
 
 
 class SquaredLoss(ElementwiseLoss):
