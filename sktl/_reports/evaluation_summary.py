@@ -19,9 +19,12 @@ def summary_of(report: Evaluation) -> str:
     if isinstance(report.figures, ClassFigures):
         lines += [of_calibration(report.figures.calibration)[0]]
         lines += [of_target(target) for target in report.figures.coverage.targets]
-    lines.append(report.typicality if isinstance(report.typicality, str) else of_typicality(report.typicality))
-    if report.findings:
-        lines += ["", "Findings:", *(f"- {finding.message}" for finding in report.findings)]
+    messages = [finding.message for finding in report.findings]
+    typical = report.typicality if isinstance(report.typicality, str) else of_typicality(report.typicality)
+    if typical not in messages:
+        lines.append(typical)
+    if messages:
+        lines += ["", "Findings:", *(f"- {message}" for message in messages)]
     return "\n".join(map(plain, lines))
 
 

@@ -54,14 +54,12 @@ def check_optimizer(optimizer: Any) -> None:
             return
         raise InvalidParameterError(
             f'optimizer={shown_value(optimizer)} is unknown. Pass "auto", "sgd", "adamw" or "lbfgs", or a class such '
-            "as "
-            "torch.optim.Adam."
+            "as torch.optim.Adam."
         )
     if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
         raise InvalidParameterError(
             f"optimizer={shown_value(optimizer)} is not a subclass of torch.optim.Optimizer. Pass the class itself, "
-            "with its "
-            'options as net_params={"optimizer__<name>": value}, or pass "sgd", "adamw" or "lbfgs".'
+            'with its options as net_params={"optimizer__<name>": value}, or pass "sgd", "adamw" or "lbfgs".'
         )
     if issubclass(optimizer, LBFGS):
         raise InvalidParameterError(

@@ -237,6 +237,7 @@ def test_searches_and_pipelines_are_seen_through(make):
     assert report.figures.accuracy.value == pytest.approx(model.score(X[TEST], Y[TEST]))
     assert isinstance(report.typicality, TypicalityFigures)
     assert report.typicality.n_references == 18
+    assert report.summary().count("a typicality of at most") == 1  # why none can be, although a finding says so, too
     assert report.figures.of_classes[0].n_trained == 6
     assert any(fact.name == "Network" for fact in report.facts)
 
