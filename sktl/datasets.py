@@ -442,10 +442,10 @@ def apply_decisions(
 
     Notes
     -----
-    A row is about the image at its position if the names match: if they are equal, or if one ends with the other, such
-    as "train/cat/1.jpg" and "/data/train/cat/1.jpg". Otherwise, it is about the only file of the same name, whose
-    content must have the digest in the column `content`. Arrays have no names: their positions are compared, and their
-    number with `n_images`.
+    A row is about the image at its position if the names are equal; otherwise, if the row has a digest in the column
+    `content`, about the only file of this name. If no file has this name, the row is about the image at its position if
+    one of the names ends with the other, such as "train/cat/1.jpg" and "/data/train/cat/1.jpg". The content of a file
+    must have the digest. Arrays have no names: their positions are compared, and their number with `n_images`.
 
     The page puts an apostrophe in front of a cell that a spreadsheet program would run as a formula. This function
     removes the apostrophe.

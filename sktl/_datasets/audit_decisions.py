@@ -298,18 +298,33 @@ class _Images:
         InvalidInputError
             If the image is not there, or has changed.
         """
-        if self._is_at(decision):
-            return decision.position
-        found = {position for name in decision.names for position in self.positions.get(_normalized(name), [])}
-        if len(found) != 1 or not decision.content:
-            raise self._absent(decision)
-        (position,) = found
-        if file_digest(as_samples([self.items[position]], lenient=True)[0]) != decision.content:
+        position = self._position(decision)
+        if decision.content and self._digest(position) not in (decision.content, ""):
             raise InvalidInputError(
                 f"{decision.place} is about {shown(decision.name)}, which is another file now. Look at it, and remove "
                 "the row or run the audit again."
             )
         return position
+
+    def _position(self, decision: Decision) -> int:
+        """Return the position of the name of a decision. Only with a digest may it be another one than in the audit."""
+        found = self._of_name(decision)
+        # The end of a name counts last: it may be that of another file, as in a copy of the folder inside the folder.
+        if decision.position in found or (not found and self._is_at(decision)):
+            return decision.position
+        if len(found) != 1 or not decision.content:
+            raise self._absent(decision)
+        return found.pop()
+
+    def _of_name(self, decision: Decision) -> set[int]:
+        """Return the positions of files of exactly the name of a decision."""
+        return {position for name in decision.names for position in self.positions.get(_normalized(name), [])}
+
+    def _digest(self, position: int) -> str:
+        """Return the digest of the file at a position; empty if there is none, which is for the reader to report."""
+        if self.path(position) is None:
+            return ""
+        return file_digest(as_samples([self.items[position]], lenient=True)[0])
 
     def _is_at(self, decision: Decision) -> bool:
         """Return True if the image of a decision is at the position of the audit."""

@@ -493,10 +493,24 @@ def test_a_file_that_has_changed_or_gone_is_not_decided_on(tmp_path, files):
         with pytest.raises(InvalidInputError, match="changed since the audit"):
             apply_decisions(table, X)
     other = write(tmp_path / "d.csv", (*page_row(files, 2, "drop")[:-1], "sha256-0"), columns=PAGE_COLUMNS)
-    with pytest.raises(InvalidInputError, match=r"Row 2 of .* is about '.*2\.jpg', which is another file now"):
-        apply_decisions(other, moved)
+    for X in (files, moved):
+        with pytest.raises(InvalidInputError, match=r"Row 2 of .* is about '.*2\.jpg', which is another file now"):
+            apply_decisions(other, X)
     with pytest.raises(InvalidInputError, match="position 2 is"):  # there is nothing to recognize the file by
         apply_decisions(write(tmp_path / "d.csv", page_row(files, 2, "drop")[:5]), moved)
+
+
+def test_a_file_of_the_whole_name_comes_before_one_whose_name_ends_alike(tmp_path, monkeypatch):
+    """A copy of the folder is inside the folder, and has taken the position."""
+    monkeypatch.chdir(tmp_path)
+    X = ["cat/a.jpg", "old/cat/a.jpg"]
+    for name in X:
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_bytes(b"the same")
+    table = write("d.csv", ("train", 1, *page_row(X, 0, "drop")[2:]), columns=PAGE_COLUMNS)
+    assert apply_decisions(table, X)[0] == X[1:]
+    with pytest.raises(InvalidInputError, match="position 1 is 'old/cat/a.jpg'"):  # no digest confirms the other one
+        apply_decisions(write("d.csv", ("train", 1, X[0], "drop", "")), X)
 
 
 def test_decisions_are_not_applied_twice_to_arrays(tmp_path):
