@@ -400,8 +400,9 @@ def apply_decisions(
     decisions : str, path-like or data frame, or a list of these
         The CSV file, or its content as a pandas or polars data frame. Readers of CSV files may change labels: read the
         file with ``pd.read_csv(path, dtype=str, keep_default_na=False)``, or pass the path. A changed label that may
-        mean several labels raises an error. A list contains the decisions of several people or audits, which must not
-        contradict each other.
+        mean several labels raises an error. A list contains the decisions of several people or audits, from the first
+        audit to the last. They must not contradict each other, except that "keep" in a later table confirms what an
+        earlier one has decided: the image stays relabeled or dropped.
     X : array-like of shape (n_samples, ...)
         The images that were audited: paths, arrays, or other formats that `fit` accepts. Arrays must be in the same
         order; files may have been added, sorted or removed.
