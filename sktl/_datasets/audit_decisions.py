@@ -369,6 +369,10 @@ class _Images:
     def _absent(self, decision: Decision) -> InvalidInputError:
         """Return the error about a decision whose image is not there."""
         place, position, name = decision.place, decision.position, shown(decision.name)
+        if decision.content and self.positions:  # the order does not matter
+            n = len(self._of_name(decision))
+            what = f"is the name of {n} images" if n else "is not among the images"
+            return InvalidInputError(f"{place} is about {name}, which {what}. Remove the row, or run the audit again.")
         if position >= self.n:
             return InvalidInputError(
                 f"{place} is about the image at position {position}, but there are {self.n} images. {_STALE}"

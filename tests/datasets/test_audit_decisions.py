@@ -489,9 +489,14 @@ def test_a_file_that_has_changed_or_gone_is_not_decided_on(tmp_path, files):
     table = write(tmp_path / "d.csv", page_row(files, 2, "drop"), columns=PAGE_COLUMNS)
     moved = [files[2], *files[:2], *files[3:]]
     assert apply_decisions(table, moved)[0] == moved[1:]
-    for X in (files[:2], [*files[:2], *files[3:]], [*moved, files[2]]):
-        with pytest.raises(InvalidInputError, match="changed since the audit"):
+    for X, what in [
+        (files[:2], "is not among the images"), ([*files[:2], *files[3:]], "is not among the images"),
+        ([*moved, files[2]], "is the name of 2 images"),
+    ]:  # fmt: skip
+        with pytest.raises(InvalidInputError, match=rf"Row 2 of .* '.*2\.jpg', which {what}\. Remove the row, or run"):
             apply_decisions(table, X)
+    with pytest.raises(InvalidInputError, match=r"position 2 is 'X\[2\]'"):
+        apply_decisions(table, np.zeros((5, 8, 8), np.uint8))
     other = write(tmp_path / "d.csv", (*page_row(files, 2, "drop")[:-1], "sha256-0"), columns=PAGE_COLUMNS)
     for X in (files, moved):
         with pytest.raises(InvalidInputError, match=r"Row 2 of .* is about '.*2\.jpg', which is another file now"):
