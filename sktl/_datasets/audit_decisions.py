@@ -109,7 +109,7 @@ class Decision:
         Raises
         ------
         InvalidInputError
-            If they differ. But to keep what an earlier audit has relabeled confirms the new label.
+            If they differ. But to keep an image in a later audit confirms what was decided before.
         """
         if later.decision == "keep" and later.table > self.table:
             return self
