@@ -400,8 +400,9 @@ def apply_decisions(
     decisions : str, path-like or data frame, or a list of these
         The CSV file, or its content as a pandas or polars data frame. Readers of CSV files may change labels: read the
         file with ``pd.read_csv(path, dtype=str, keep_default_na=False)``, or pass the path. A changed label that may
-        mean several labels raises an error. A list contains the decisions of several people or audits, which must not
-        contradict each other.
+        mean several labels raises an error. A list contains the decisions of several people or audits, from the first
+        audit to the last. They must not contradict each other, except that "keep" in a later table confirms what an
+        earlier one has decided: the image stays relabeled or dropped.
     X : array-like of shape (n_samples, ...)
         The images that were audited: paths, arrays, or other formats that `fit` accepts. Arrays must be in the same
         order; files may have been added, sorted or removed.
@@ -442,10 +443,10 @@ def apply_decisions(
 
     Notes
     -----
-    A row is about the image at its position if the names match: if they are equal, or if one ends with the other, such
-    as "train/cat/1.jpg" and "/data/train/cat/1.jpg". Otherwise, it is about the only file of the same name, whose
-    content must have the digest in the column `content`. Arrays have no names: their positions are compared, and their
-    number with `n_images`.
+    A row is about the image at its position if the names are equal; otherwise, if the row has a digest in the column
+    `content`, about the only file of this name. If no file has this name, the row is about the image at its position if
+    one of the names ends with the other, such as "train/cat/1.jpg" and "/data/train/cat/1.jpg". The content of a file
+    must have the digest. Arrays have no names: their positions are compared, and their number with `n_images`.
 
     The page puts an apostrophe in front of a cell that a spreadsheet program would run as a formula. This function
     removes the apostrophe.

@@ -324,8 +324,8 @@ def _all_images(names: Iterable[str], quiet: bool) -> list[str]:
         found, place = _images_of(name)
         keys = [os.path.abspath(user_path(path)) for path in found]
         if place and not quiet:
-            different = f", {n} of them different" if (n := len({*keys})) < len(found) else ""
-            click.echo(f"{count(len(found))} {place}{different}.", err=True)
+            distinct = f", {n:,} of them distinct" if (n := len({*keys})) < len(found) else ""
+            click.echo(f"{count(len(found))} {place}{distinct}.", err=True)
         for key, path in zip(keys, found, strict=True):
             images.setdefault(key, path)
     return [*images.values()]

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from numbers import Real
 from typing import Any, Self
 
@@ -62,6 +61,8 @@ class Decision:
         Number of images of the part, if the table has it.
     content : str, default=""
         Digest of the file, if the table has it.
+    table : int, default=0
+        Position of the table among those passed, from the first audit to the last.
     """
 
     place: str
@@ -72,10 +73,11 @@ class Decision:
     label: Any
     n_images: int | None = None
     content: str = ""
+    table: int = 0
 
     @classmethod
-    def of(cls, place: str, cells: Sequence[Any]) -> Self:
-        """Return the decision in a row with these cells, in the order of the columns.
+    def of(cls, place: str, cells: Sequence[Any], table: int) -> Self:
+        """Return the decision in a row of a table with these cells, in the order of the columns.
 
         Raises
         ------
@@ -98,8 +100,25 @@ class Decision:
                 )
         return cls(
             place, part, int(position), name, decision, _unescaped(label) if isinstance(label, str) else label,
-            int(n_images) if n_images else None, content,
+            int(n_images) if n_images else None, content, table,
         )  # fmt: skip
+
+    def joined(self, later: Decision) -> Decision:
+        """Return what this decision and one of a later row about the same image amount to.
+
+        Raises
+        ------
+        InvalidInputError
+            If they differ. But to keep an image in a later audit confirms what was decided before.
+        """
+        if later.decision == "keep" and later.table > self.table:
+            return self
+        is_relabel = self.decision == "relabel"
+        if self.decision != later.decision or (is_relabel and not _may_be_equal(self.label, later.label)):
+            raise InvalidInputError(
+                f"{self.place} and {later.place} decide differently about the same image. Remove one of the rows."
+            )
+        return later if isinstance(self.label, str) else self  # a number that may mean several labels is an error later
 
     def label_among(self, names: Sequence[str]) -> str:
         """Return the new label as text. Raise `InvalidInputError` if it is a number that several names may mean."""
@@ -145,6 +164,14 @@ def _may_be_read_as(name: str, value: Any) -> bool:
         return False
 
 
+def _may_be_equal(one: Any, other: Any) -> bool:
+    """Return True if labels are equal, or a reader of CSV files may have turned one of them into the other."""
+    if isinstance(one, str) == isinstance(other, str):
+        return bool(one == other)
+    name, value = (one, other) if isinstance(one, str) else (other, one)
+    return name.lower() in _READ_AS_MISSING if value is None else _may_be_read_as(name, value)
+
+
 def _is_same_file(one: str, other: str) -> bool:
     """Return True if names are equal, or one is the end of the other: the audit ran in another working directory."""
     short, long = sorted((_normalized(one), _normalized(other)), key=len)
@@ -161,7 +188,7 @@ def read_decisions(decisions: Any, part: str) -> list[Decision]:
     Parameters
     ----------
     decisions : str, path-like or data frame, or a list of these
-        Tables of decisions.
+        Tables of decisions, from the first audit to the last.
     part : {"train", "test"}
 
     Raises
@@ -176,10 +203,12 @@ def read_decisions(decisions: Any, part: str) -> list[Decision]:
         tables = {f"decisions[{k}]": table for k, table in enumerate(decisions)}
     if not tables:
         raise InvalidParameterError("decisions is an empty list. Pass at least one CSV file or data frame.")
-    rows = chain.from_iterable(
-        _rows_of_frame(table, name) if is_frame(table) else _rows_of_file(table, name) for name, table in tables.items()
-    )
-    return [decision for place, cells in rows if (decision := Decision.of(place, cells)).part == part]
+    found = [
+        Decision.of(place, cells, number)
+        for number, (name, table) in enumerate(tables.items())
+        for place, cells in (_rows_of_frame(table, name) if is_frame(table) else _rows_of_file(table, name))
+    ]
+    return [decision for decision in found if decision.part == part]
 
 
 def _rows_of_file(decisions: Any, argument: str) -> Iterator[tuple[str, list[str]]]:
@@ -298,18 +327,33 @@ class _Images:
         InvalidInputError
             If the image is not there, or has changed.
         """
-        if self._is_at(decision):
-            return decision.position
-        found = {position for name in decision.names for position in self.positions.get(_normalized(name), [])}
-        if len(found) != 1 or not decision.content:
-            raise self._absent(decision)
-        (position,) = found
-        if file_digest(as_samples([self.items[position]], lenient=True)[0]) != decision.content:
+        position = self._position(decision)
+        if decision.content and self._digest(position) not in (decision.content, ""):
             raise InvalidInputError(
                 f"{decision.place} is about {shown(decision.name)}, which is another file now. Look at it, and remove "
                 "the row or run the audit again."
             )
         return position
+
+    def _position(self, decision: Decision) -> int:
+        """Return the position of the name of a decision. Only with a digest may it be another one than in the audit."""
+        found = self._of_name(decision)
+        # The end of a name counts last: it may be that of another file, as in a copy of the folder inside the folder.
+        if decision.position in found or (not found and self._is_at(decision)):
+            return decision.position
+        if len(found) != 1 or not decision.content:
+            raise self._absent(decision)
+        return found.pop()
+
+    def _of_name(self, decision: Decision) -> set[int]:
+        """Return the positions of files of exactly the name of a decision."""
+        return {position for name in decision.names for position in self.positions.get(_normalized(name), [])}
+
+    def _digest(self, position: int) -> str:
+        """Return the digest of the file at a position; empty if there is none, which is for the reader to report."""
+        if self.path(position) is None:
+            return ""
+        return file_digest(as_samples([self.items[position]], lenient=True)[0])
 
     def _is_at(self, decision: Decision) -> bool:
         """Return True if the image of a decision is at the position of the audit."""
@@ -325,6 +369,10 @@ class _Images:
     def _absent(self, decision: Decision) -> InvalidInputError:
         """Return the error about a decision whose image is not there."""
         place, position, name = decision.place, decision.position, shown(decision.name)
+        if decision.content and self.positions:  # the order does not matter
+            n = len(self._of_name(decision))
+            what = f"is the name of {n} images" if n else "is not among the images"
+            return InvalidInputError(f"{place} is about {name}, which {what}. Remove the row, or run the audit again.")
         if position >= self.n:
             return InvalidInputError(
                 f"{place} is about the image at position {position}, but there are {self.n} images. {_STALE}"
@@ -350,9 +398,6 @@ def of_images(decisions: Iterable[Decision], X: Any) -> tuple[list[Decision], in
     found: dict[int, Decision] = {}
     for decision in decisions:
         new = replace(decision, position=images.find(decision))
-        old = found.setdefault(new.position, new)
-        if (old.decision, old.label) != (new.decision, new.label):
-            raise InvalidInputError(
-                f"{old.place} and {new.place} decide differently about the same image. Remove one of the rows."
-            )
+        old = found.get(new.position)
+        found[new.position] = new if old is None else old.joined(new)
     return [*found.values()], images.n

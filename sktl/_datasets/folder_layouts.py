@@ -40,8 +40,8 @@ _VIEWS = {
 }  # fmt: skip
 # Numbers with a unit or a letter, and letters alone or at the end of a word: "40X", "p01", "camera A", "siteA".
 _COUNT = re.compile(r"[^\W\d_]?\d+[^\W\d_]?|(?<![^\W\d_])[^\W\d_](?![^\W\d_])|(?<=[a-z])[A-Z](?![^\W\d_])")
-# Names of folders for images that nobody has labeled or that were sorted out, without separators.
-_UNLABELED = {"unlabeled", "unannotated", "unsorted", "todo", "tolabel", "trash", "duplicates"}
+# Names of folders for images that nobody has labeled or that were sorted out, in either spelling, without separators.
+_UNLABELED = {"unlabeled", "unlabelled", "unannotated", "unsorted", "todo", "tolabel", "trash", "duplicates"}
 # Classes beside which "trash" is a class.
 _WASTE = re.compile(".*(battery|biological|cardboard|compost|glass|metal|organic|paper|plastic|recycl|waste).*")
 _WHOLES = _IMAGES | {"data", "dataset", "pictures"}

@@ -105,8 +105,7 @@ class LabelTable:
         table: LabelTable = self
         for column, wanted in conditions.items():
             cells = table.columns[column]
-            values = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else [*wanted]
-            texts = [str(value).strip() for value in values]
+            texts = [str(value).strip() for value in _values_of(wanted)]
             absent = [shown_value(text) for text in texts if text not in cells]
             if absent or not texts:
                 raise InvalidInputError(
@@ -149,6 +148,12 @@ class LabelTable:
             " To leave out such rows, mark the others in a further column, such as state, and pass "
             "where={'state': 'labeled'}."
         )
+
+
+def _values_of(wanted: Any) -> list[Any]:
+    """Return one value, which may be an array without dimensions, or several as a list."""
+    is_one = isinstance(wanted, str | bytes) or not isinstance(wanted, Iterable) or getattr(wanted, "ndim", 1) == 0
+    return [wanted] if is_one else [*wanted]
 
 
 def _any_of(names: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ def find_joined(names: Collection[str]) -> Joined | None:
     """Return a name that consists of several labels, such as "cat;dog", and its separator; None if there is none.
 
     Names with spaces or slashes count only if several of them, and at least half, consist of other names, or if there
-    are far more of them than words.
+    are far more of them than words, which are not sequences.
     """
     known = {*names}
     for separator in SEPARATORS:
@@ -49,7 +49,8 @@ def find_joined(names: Collection[str]) -> Joined | None:
         fewest = max(_FEWEST_IN_NAMES, len(parts) / 2) if separator in _IN_NAMES else 1
         if len(joined) >= fewest:
             return Joined(min(joined), separator, "its parts are classes, too")
-        if combined := _combined(parts, _NAMES_FOR_EACH_PART.get(separator)):
+        combined = _combined(parts, _NAMES_FOR_EACH_PART.get(separator))
+        if combined and not (separator in _IN_NAMES and _are_sequences([parts[name] for name in combined])):
             return Joined(min(combined), separator, "its parts are in other classes, too")
     return None
 
@@ -65,6 +66,12 @@ def _combined(parts: Mapping[str, Sequence[str]], names_for_each: int | None) ->
         return []
     recurring = [name for name, found in parts.items() if min(counts[part] for part in found) > 1]
     return [name for name in recurring if not name.startswith(_LISTS)]
+
+
+def _are_sequences(names: Collection[Sequence[str]]) -> bool:
+    """Return True if names have equally many parts, whose order or repetition matters: "sit to stand", "5 5"."""
+    lengths, sets = {len(parts) for parts in names}, {frozenset(parts) for parts in names}
+    return len(lengths) == 1 and (len(sets) < len(names) or min(map(len, sets)) < max(lengths))
 
 
 def separator_in(names: Collection[str]) -> str | None:

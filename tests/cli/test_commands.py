@@ -681,7 +681,7 @@ def test_names_on_standard_input_stand_for_images_and_folders_among_them_do_not(
     listed, said = run("check", "-", status=1, input="\n".join([str(photos), *paths]))
     assert "5 images on standard input." in said
     _, said = run("check", "-", input="\n".join([*paths, paths[1], paths[1]]))
-    assert "6 images on standard input, 4 of them different." in said
+    assert "6 images on standard input, 4 of them distinct." in said
     assert listed.startswith(f"{photos}: is a directory")
     assert run("check", "-", status=1, input="\n")[1].startswith("Error: Standard input has no names of images.")
 

@@ -489,14 +489,33 @@ def test_a_file_that_has_changed_or_gone_is_not_decided_on(tmp_path, files):
     table = write(tmp_path / "d.csv", page_row(files, 2, "drop"), columns=PAGE_COLUMNS)
     moved = [files[2], *files[:2], *files[3:]]
     assert apply_decisions(table, moved)[0] == moved[1:]
-    for X in (files[:2], [*files[:2], *files[3:]], [*moved, files[2]]):
-        with pytest.raises(InvalidInputError, match="changed since the audit"):
+    for X, what in [
+        (files[:2], "is not among the images"), ([*files[:2], *files[3:]], "is not among the images"),
+        ([*moved, files[2]], "is the name of 2 images"),
+    ]:  # fmt: skip
+        with pytest.raises(InvalidInputError, match=rf"Row 2 of .* '.*2\.jpg', which {what}\. Remove the row, or run"):
             apply_decisions(table, X)
+    with pytest.raises(InvalidInputError, match=r"position 2 is 'X\[2\]'"):
+        apply_decisions(table, np.zeros((5, 8, 8), np.uint8))
     other = write(tmp_path / "d.csv", (*page_row(files, 2, "drop")[:-1], "sha256-0"), columns=PAGE_COLUMNS)
-    with pytest.raises(InvalidInputError, match=r"Row 2 of .* is about '.*2\.jpg', which is another file now"):
-        apply_decisions(other, moved)
+    for X in (files, moved):
+        with pytest.raises(InvalidInputError, match=r"Row 2 of .* is about '.*2\.jpg', which is another file now"):
+            apply_decisions(other, X)
     with pytest.raises(InvalidInputError, match="position 2 is"):  # there is nothing to recognize the file by
         apply_decisions(write(tmp_path / "d.csv", page_row(files, 2, "drop")[:5]), moved)
+
+
+def test_a_file_of_the_whole_name_comes_before_one_whose_name_ends_alike(tmp_path, monkeypatch):
+    """A copy of the folder is inside the folder, and has taken the position."""
+    monkeypatch.chdir(tmp_path)
+    X = ["cat/a.jpg", "old/cat/a.jpg"]
+    for name in X:
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_bytes(b"the same")
+    table = write("d.csv", ("train", 1, *page_row(X, 0, "drop")[2:]), columns=PAGE_COLUMNS)
+    assert apply_decisions(table, X)[0] == X[1:]
+    with pytest.raises(InvalidInputError, match=r"position 1 is 'old/cat/a\.jpg'"):  # no digest confirms the other one
+        apply_decisions(write("d.csv", ("train", 1, X[0], "drop", "")), X)
 
 
 def test_decisions_are_not_applied_twice_to_arrays(tmp_path):
@@ -512,6 +531,41 @@ def test_decisions_are_not_applied_twice_to_arrays(tmp_path):
         apply_decisions(wrong, np.zeros((4, 8, 8), np.uint8))
 
 
+CHOICES = st.sampled_from([("keep", ""), ("drop", ""), ("relabel", "cat"), ("relabel", "dog")])
+
+
+@given(st.lists(CHOICES, min_size=2, max_size=4))
+def test_to_keep_an_image_later_confirms_what_was_decided_before(choices):
+    """The order of the tables is that of the audits."""
+    tables = [pd.DataFrame([("train", 0, NAMES[0], *choice)], columns=COLUMNS) for choice in choices]
+    if {choice for choice in choices[1:] if choice[0] != "keep"} <= {choices[0]}:
+        assert apply_decisions(tables, NAMES, LABELS) == apply_decisions(tables[0], NAMES, LABELS)
+    else:
+        with pytest.raises(InvalidInputError, match="decide differently about the same image"):
+            apply_decisions(tables, NAMES, LABELS)
+
+
+@pytest.mark.parametrize(("labels", "new"), [([1, 1, 2, 2], "2"), (LABELS, "dog"), (["007", "a", "b", "c"], "007")])
+def test_decisions_are_the_same_from_a_file_and_a_data_frame(tmp_path, labels, new):
+    rows = (
+        ("train", 0, NAMES[0], "keep", ""),
+        ("train", 1, NAMES[1], "relabel", new),
+        ("train", 2, NAMES[2], "drop", ""),
+    )
+    for several in (rows, rows[1:2]):  # the empty cells make the other cells floats
+        table = write(tmp_path / "d.csv", *several)
+        for tables in ([table, pd.read_csv(table)], [pd.read_csv(table), table]):
+            assert apply_decisions(tables, NAMES, labels) == apply_decisions(table, NAMES, labels)
+
+
+def test_a_file_does_not_hide_that_a_label_of_a_data_frame_is_ambiguous(tmp_path):
+    table = write(tmp_path / "d.csv", ("train", 1, NAMES[1], "relabel", "007"))
+    other = write(tmp_path / "e.csv", ("train", 1, NAMES[1], "relabel", "7"))
+    for tables in ([table, pd.read_csv(other)], [pd.read_csv(other), table]):
+        with pytest.raises(InvalidInputError, match=r"Row 0 of .* relabels to 7, which may mean any of"):
+            apply_decisions(tables, NAMES, ["007", "7", "7", "x"])
+
+
 @pytest.mark.parametrize("read", [lambda path: path, lambda path: pd.read_csv(path, dtype=str, keep_default_na=False)])
 def test_several_people_may_decide(tmp_path, read):
     anna = write(tmp_path / "anna.csv", ("train", 0, NAMES[0], "drop", ""), ("train", 1, NAMES[1], "keep", ""))
@@ -519,7 +573,7 @@ def test_several_people_may_decide(tmp_path, read):
     for several in ([read(anna), read(bert)], (read(bert), read(anna))):
         assert apply_decisions(several, NAMES, LABELS) == (NAMES[1:], ["cat", "cat", "dog"])
     with pytest.raises(InvalidInputError, match=r"Row .* of .* and Row .* of .* decide differently about the same im"):
-        apply_decisions([read(anna), read(write(tmp_path / "c.csv", ("train", 0, NAMES[0], "keep", "")))], NAMES)
+        apply_decisions([read(write(tmp_path / "c.csv", ("train", 0, NAMES[0], "keep", ""))), read(anna)], NAMES)
     with pytest.raises(InvalidParameterError, match="decisions is an empty list"):
         apply_decisions([], NAMES)
     with pytest.raises(InvalidParameterError, match=r"decisions\[1\] is None. Pass a path or a data frame"):

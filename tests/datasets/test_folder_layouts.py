@@ -204,7 +204,7 @@ def test_ordinary_classes_cause_no_warning(folders, tmp_path):
     assert found.target_names == sorted({folder.split("/")[0] for folder in folders})
 
 
-@pytest.mark.parametrize("name", ["unlabeled", "Unlabeled", "_todo", "to_label", "TO DO", "unsorted", "trash"])
+@pytest.mark.parametrize("name", ["unlabeled", "Unlabelled", "_todo", "to_label", "TO DO", "unsorted", "trash"])
 def test_images_without_a_label_are_not_learned_as_a_class_without_a_word(name, tmp_path):
     write(tmp_path, "cat", "dog", name)
     with pytest.warns(ImageFolderWarning, match=f"has the class '{name}'. If these images have no class yet"):

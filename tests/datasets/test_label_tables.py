@@ -153,6 +153,16 @@ def test_columns_are_chosen_by_what_they_are_for(folder):
     ]
 
 
+def test_rows_are_chosen_by_one_value_or_several(folder):
+    table = write(folder, [["file", "class", "fold"], *([f"{i}.png", "ab"[i % 2], str(i)] for i in range(3))])
+    for one in (1, np.int64(1), np.array(1), "1", [1]):
+        assert load_label_table(table, where={"fold": one}).target.tolist() == ["b"]
+    for several in ([0, 1], np.arange(2), {0, 1}, range(2)):
+        assert load_label_table(table, where={"fold": several}).target.tolist() == ["a", "b"]
+    with pytest.raises(InvalidInputError, match=r"""No row of .* has "b'1'" in column 'fold'"""):
+        load_label_table(table, where={"fold": b"1"})
+
+
 @pytest.mark.parametrize("name", ["path", "File", "filename", "IMAGE"])
 def test_the_column_of_paths_is_found_by_its_usual_names(folder, name):
     table = write(folder, [["breed", name], ["Siamese", "1.png"]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise, product
+from itertools import combinations, combinations_with_replacement, pairwise, permutations, product
 
 import pytest
 from hypothesis import given
@@ -74,6 +74,14 @@ def test_labels_of_which_none_is_a_name_are_joined_if_few_parts_make_many_names(
 def test_names_of_attributes_are_not_joined(n_colors, n_sizes, n_others, separator):
     names = [f"color{i}{separator}size{j}" for i, j in product(range(n_colors), range(n_sizes))]
     assert find_joined([*names, *(f"other{i}{separator}tree" for i in range(n_others))]) is None
+
+
+@given(st.integers(6, 9), st.sampled_from([combinations_with_replacement, permutations]), st.sampled_from(["", "to "]))
+def test_sequences_of_words_are_not_joined(n, pairs, between):
+    """Dominoes have repeated parts, and transitions have both orders, which a table of 0 and 1 would lose."""
+    names = [f"{a} {between}{b}" for a, b in pairs(range(n), 2)]
+    assert find_joined([*names, "no number", "none"]) is None
+    assert find_joined([*names, "no number", "0 1 2 3"]) is not None  # labels vary in number
 
 
 def test_lists_as_text_are_not_joined():
