@@ -52,7 +52,9 @@ def _means_no_memory(error: Exception, words: str) -> bool:
 def is_from_signal_handler(error: Exception) -> bool:
     """Return True if a signal handler raised an error, as time limits do, wherever the main thread was.
 
-    The type does not tell: programs raise any type, such as TimeoutError, which is an OSError.
+    The type does not tell: programs raise any type, such as TimeoutError, which is an OSError. The error that another
+    one replaced does not tell either: a reader of the user may turn a time limit of its own into a damaged image, and
+    the whole call may be part of what a program does after a time limit.
     """
     handlers = set(_codes_of_handlers())
     return any(frame.f_code in handlers and _has_frame(frame) for frame, _ in walk_tb(error.__traceback__))
