@@ -104,13 +104,19 @@ def _decode_by_pillow(content: bytes, preprocessing: Preprocessing) -> Image.Ima
     try:
         with open_image(without_texts(content)) as image:
             check_header(image)
-            return _to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image, FILE)
+            rgb = _to_rgb(_reduced(image, preprocessing) if image.format == "JPEG" else image, FILE)
+            return _plain(rgb)
     except (ImageProblem, Warning):
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise_process_error(error)
         reason = why_no_picture(content) if isinstance(error, UnidentifiedImageError) else None
         raise ImageProblem(reason or why_undecodable(content, error)) from error
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Return an image with the same pixels in memory that does not refer to its file, which has a format and frames."""
+    return image._new(image.im)
 
 
 def read_pixels(reader: Reader, content: bytes) -> np.ndarray:

@@ -33,7 +33,7 @@ from sktl._targets.number_targets import NumberTargets, number_columns, suggesti
 from sktl._targets.sample_groups import check_groups
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
-from sktl._utils.process_errors import raise_process_error
+from sktl._utils.process_errors import is_from_signal_handler, raise_process_error
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads
 from sktl._words import LONGEST_REASON, error_words, shown_value
@@ -356,8 +356,8 @@ def _resolve(params: dict[str, Any], seed: int) -> tuple[RankedBackbone, Backbon
     except (BackboneError, WeightsError) as error:
         status = str(error)
     except Exception as error:  # a callable may raise anything, which must not end the comparison of the other networks
-        raise_process_error(error)
-        if isinstance(wanted, str):
+        if isinstance(wanted, str) or is_from_signal_handler(error):
+            raise_process_error(error)
             raise
         status = f"The callable raised {error_words(error, LONGEST_REASON)}"
     else:

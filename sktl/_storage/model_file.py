@@ -231,7 +231,7 @@ class ModelFile:
         return self.read_all()
 
     def read_all(self) -> dict[str, torch.Tensor]:
-        """Return all tensors, whatever their shapes.
+        """Return all tensors, whatever their shapes. They can be read once.
 
         Raises
         ------
@@ -352,7 +352,9 @@ def _opened_path(path: str, name: str) -> Iterator[Any]:
             file = StreamedTensors(content, whole=True)
         except safetensors.SafetensorError as error:
             content.seek(0)
-            raise _foreign(name, path, content.read(64), str(error)) from error
+            raise _foreign(name, path, content.read(64)) from error
+        if os.fstat(content.fileno()).st_size < file.n_bytes:  # noticed before a network is built for the tensors
+            raise damaged(name, "it is cut off")
         yield file
 
 
@@ -364,15 +366,14 @@ def _in_memory(content: bytes | bytearray | memoryview) -> io.BytesIO:
         raise InvalidParameterError("path is a released memoryview. Pass bytes.") from error
 
 
-def _foreign(name: str, path: str, beginning: bytes, reason: str) -> ModelFileError:
-    """Return the error for a file that safetensors cannot open for a reason in its own words."""
+def _foreign(name: str, path: str, beginning: bytes) -> ModelFileError:
+    """Return the error for a file whose beginning is not in safetensors' format."""
     if exported := _exported_kind(path.lower(), beginning):
         kind, runner = exported
         return ModelFileError(
             f"{name} is an exported {kind} model. Run it with {runner}, or pass the model that was exported."
         )
-    ours = "it is cut off" if "not fully covered" in reason else "it does not begin like a file that `save` wrote"
-    return damaged(name, foreign_kind(beginning) or ours)
+    return damaged(name, foreign_kind(beginning) or "it does not begin like a file that `save` wrote")
 
 
 def _exported_kind(path: str, beginning: bytes) -> tuple[str, str] | None:

@@ -184,6 +184,15 @@ class StreamedTensors:
             raise safetensors.SafetensorError(f"it ends after {len(found)} of the {n_bytes} bytes of {what}")
         return found
 
+    @property
+    def n_bytes(self) -> int:
+        """Length of the whole stream according to the header."""
+        return len(self._start) + self._n_bytes_of_tensors
+
+    @property
+    def _n_bytes_of_tensors(self) -> int:
+        return sum(math.prod(entry.shape) * TYPES[entry.dtype].itemsize for entry in self._described.values())
+
     def keys(self) -> list[str]:
         return list(self._described)
 
@@ -194,10 +203,13 @@ class StreamedTensors:
         return self._described[name]
 
     def get_tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor. It is not kept, so a caller that copies all of them does not need memory for each twice."""
+        """Return a tensor. Each can be read once.
+
+        While the tensors are read, they take twice their memory: as bytes and as tensors. They are not kept here, so a
+        caller that copies one after the other does not need more.
+        """
         if self._tensors is None:
-            sizes = (math.prod(entry.shape) * TYPES[entry.dtype].itemsize for entry in self._described.values())
-            content = self._start + self._next(sum(sizes), "its tensors")
+            content = self._start + self._next(self._n_bytes_of_tensors, "its tensors")
             if self._whole and self._file.read(1):
                 raise safetensors.SafetensorError("it has more bytes after its tensors")
             self._tensors = safetensors.torch.load(content)

@@ -7,7 +7,7 @@ import functools
 import signal
 from collections.abc import Iterator
 from traceback import walk_tb
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from sktl._words import one_line
@@ -52,10 +52,22 @@ def _means_no_memory(error: Exception, words: str) -> bool:
 def is_from_signal_handler(error: Exception) -> bool:
     """Return True if a signal handler raised an error, as time limits do, wherever the main thread was.
 
-    The type does not tell: programs raise any type, such as TimeoutError, which is an OSError.
+    The type does not tell: programs raise any type, such as TimeoutError, which is an OSError. The error that another
+    one replaced does not tell either: a reader of the user may turn a time limit of its own into a damaged image, and
+    the whole call may be part of what a program does after a time limit.
     """
     handlers = set(_codes_of_handlers())
-    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
+    return any(frame.f_code in handlers and _has_frame(frame) for frame, _ in walk_tb(error.__traceback__))
+
+
+def _has_frame(called: FrameType) -> bool:
+    """Return True if a function received a frame, as handlers do.
+
+    Functions that share a decorator with a handler have the same code.
+    """
+    values = called.f_locals.values()
+    received = [*values, *(item for value in values if isinstance(value, tuple) for item in value)]
+    return any(isinstance(value, FrameType) for value in received)
 
 
 def _codes_of_handlers() -> Iterator[CodeType]:

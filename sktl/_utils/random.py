@@ -12,15 +12,42 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+_LONGEST_WAIT = 1.0  # seconds
 _generator_lock = threading.RLock()
 
+
+class _Fork(threading.local):
+    """Whether the fork that this thread begins has acquired the lock."""
+
+    has_lock = False
+
+
+_fork = _Fork()
+
+
+def _wait_for_generators() -> None:
+    """Wait until no thread draws from torch's generators, which have locks that a forked child cannot renew.
+
+    The wait is bounded, because a time limit cannot end it, and a function of the user that draws may wait for a fork.
+    """
+    _fork.has_lock = False  # the next line may be interrupted
+    _fork.has_lock = _generator_lock.acquire(timeout=_LONGEST_WAIT)
+
+
+def _let_others_draw() -> None:
+    if _fork.has_lock:
+        _generator_lock.release()
+
+
+def _renew_generator_lock() -> None:
+    """Make a new lock, because a thread that does not exist in the child may hold the inherited one."""
+    global _generator_lock
+    _generator_lock = threading.RLock()
+
+
 if hasattr(os, "register_at_fork"):
-    # A fork waits until no thread draws from torch's generators. They have locks of their own, which would stay held in
-    # the child, where the thread does not exist.
     os.register_at_fork(
-        before=_generator_lock.acquire,
-        after_in_parent=_generator_lock.release,
-        after_in_child=_generator_lock.release,
+        before=_wait_for_generators, after_in_parent=_let_others_draw, after_in_child=_renew_generator_lock
     )
 
 

@@ -630,6 +630,19 @@ def test_a_limit_of_pillow_that_is_lower_holds_for_what_was_decoded_before(monke
     assert "more than the limit of 1,800" in sktl.check_images(X)[0].reason
 
 
+@pytest.mark.parametrize("format_", ["PNG", "TIFF", "WEBP", "GIF", "JPEG"])
+def test_a_decoded_file_is_a_plain_image_that_does_not_keep_the_file(format_):
+    frames = {} if format_ == "JPEG" else {"save_all": True, "append_images": [NOISE.rotate(180)] * 2}
+    image = decode(saved(NOISE, format_, **frames), Preprocessing(64, (64, 64)))
+    assert type(image) is Image.Image
+    assert image.format is None
+
+
+def test_the_pixels_of_a_decoded_file_are_not_copied():
+    with mock.patch.object(Image.Image, "copy", side_effect=AssertionError("a copy")):
+        np.testing.assert_array_equal(decoded(saved(NOISE)), np.asarray(NOISE))
+
+
 # EXIF data with an orientation, and an entry that is cut off.
 CUT_EXIF = b"Exif\0\0" + struct.pack("<4sIHHHIHH", b"II*\0", 8, 5, ORIENTATION, 3, 1, 6, 0) + b"\1\1"
 WARNED_OF = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
+import signal
 import tracemalloc
 
 import numpy as np
@@ -50,6 +51,10 @@ def mean_brightness():
 def blind():
     """Return a network that sees next to nothing."""
     return Function(lambda images: images[:, 0, :1, :4].flatten(1))
+
+
+def strike(*_):
+    raise TimeoutError("late")
 
 
 def rank(backbones, **parameters):
@@ -304,6 +309,23 @@ def test_a_callable_that_raises_stops_nothing_and_one_with_bound_arguments_has_i
     assert (first.backbone, first.status) == ("Pixels", "ok")
     assert last.backbone.endswith("broken")
     assert last.status == "The callable raised OSError: no such file"
+
+
+def test_a_callable_that_lacks_memory_is_a_row_and_a_time_limit_ends_the_ranking():
+    def large():
+        raise MemoryError("no more")
+
+    def late():
+        signal.raise_signal(signal.SIGINT)
+
+    _, last = rank([large, Pixels])
+    assert last.status == "The callable raised MemoryError: no more"
+    before = signal.signal(signal.SIGINT, strike)
+    try:
+        with pytest.raises(TimeoutError, match="late"):
+            rank([Pixels, late])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_error_of_a_callable_is_one_short_line():

@@ -115,6 +115,14 @@ def test_every_changed_byte_and_every_cut_is_noticed(tmp_path):
 
 
 @needs_fork
+def test_a_file_that_is_cut_off_is_named_before_its_document_is_used(tmp_path):
+    write_model(tmp_path / "x", {}, TENSORS)
+    good = (tmp_path / "x").read_bytes()
+    (tmp_path / "x").write_bytes(good[:-1])
+    with pytest.raises(ModelFileError, match="it is cut off"), open_model(tmp_path / "x"):
+        pytest.fail("it was opened")
+
+
 def test_a_file_that_is_overwritten_while_it_is_read_is_an_error_and_not_the_end_of_the_process(tmp_path):
     path, large = tmp_path / "x", {"x": torch.zeros(1 << 20)}
     write_model(path, {}, large)

@@ -3,6 +3,7 @@
 import errno
 import functools
 import signal
+from unittest import mock
 
 import pytest
 import torch
@@ -64,6 +65,31 @@ def test_an_error_in_code_that_a_signal_handler_called_is_an_ordinary_one():
     signal.signal(signal.SIGINT, lambda *_: load())
     signal.raise_signal(signal.SIGINT)
     assert found == [False]
+
+
+def logged(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return inner
+
+
+@pytest.mark.parametrize("decorate", [logged, lambda function: mock.Mock(side_effect=function)])
+def test_a_function_that_shares_a_decorator_with_a_handler_raises_ordinary_errors(decorate):
+    def strike(*_):
+        raise TimeLimitError
+
+    def read(path):
+        raise ValueError("damaged")
+
+    signal.signal(signal.SIGINT, decorate(strike))
+    with pytest.raises(TimeLimitError) as late:
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(ValueError, match="damaged") as damaged:
+        decorate(read)("x.png")
+    assert is_from_signal_handler(late.value)
+    assert not is_from_signal_handler(damaged.value)
 
 
 @pytest.mark.parametrize("error", [ValueError("damaged"), OSError(errno.EIO, "I/O"), TimeLimitError()])

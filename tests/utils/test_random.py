@@ -1,8 +1,10 @@
 """Seeded draws repeat, and leave the global generators as they were."""
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import in_child, needs_fork
 
+from sktl._utils import random
 from sktl._utils.random import generator, seeded_globals
 
 
@@ -65,6 +68,70 @@ def test_a_fork_waits_while_another_thread_draws_and_never_while_its_own_does():
         assert in_child(draw) == (["drawn"], number)
         assert float(torch.rand(1)) == number
     assert draw() == (["drawn"], number)
+
+
+@contextmanager
+def drawing_thread():
+    """A thread that draws until the block ends, as a callable of the user may that waits for a fork."""
+    held, ended = threading.Event(), threading.Event()
+
+    def hold():
+        with seeded_globals(0):
+            held.set()
+            ended.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def draw():
+    with seeded_globals(1):
+        return float(torch.rand(1))
+
+
+@needs_fork
+def test_a_fork_goes_on_without_a_thread_that_does_not_stop_drawing(monkeypatch):
+    monkeypatch.setattr(random, "_LONGEST_WAIT", 0.05)
+    with drawing_thread():
+        number = in_child(draw)
+    assert number == draw()
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_time_limit_while_a_fork_waits_leaves_no_lock_behind():
+    def strike(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with drawing_thread():
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            number = in_child(draw)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(draw).result(30) == number
+
+
+@needs_fork
+def test_threads_of_a_child_draw_while_the_code_that_forked_it_still_holds_the_lock():
+    def draw_in_thread():
+        found = []
+        thread = threading.Thread(target=lambda: found.append(draw()), daemon=True)
+        thread.start()
+        thread.join(5)
+        return found
+
+    with seeded_globals(0):
+        found = in_child(draw_in_thread)
+    assert found == [draw()]
 
 
 def test_seeded_blocks_may_be_nested():
