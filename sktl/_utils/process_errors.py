@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import errno
-import functools
-import signal
-from collections.abc import Iterator
 from traceback import walk_tb
-from types import CodeType, FrameType
-from typing import Any
+from types import FrameType
 
 from sktl._words import one_line
 from sktl.exceptions import DeviceMemoryError
@@ -56,27 +52,15 @@ def is_from_signal_handler(error: Exception) -> bool:
     one replaced does not tell either: a reader of the user may turn a time limit of its own into a damaged image, and
     the whole call may be part of what a program does after a time limit.
     """
-    handlers = set(_codes_of_handlers())
-    return any(frame.f_code in handlers and _has_frame(frame) for frame, _ in walk_tb(error.__traceback__))
+    return any(_is_handler(frame) for frame, _ in walk_tb(error.__traceback__))
 
 
-def _has_frame(called: FrameType) -> bool:
-    """Return True if a function received a frame, as handlers do.
+def _is_handler(called: FrameType) -> bool:
+    """Return True if a function received the frame that it interrupted, as only signal handlers do.
 
-    Functions that share a decorator with a handler have the same code.
+    Neither the registered handlers nor their code tell: a handler may have removed itself, and other functions may
+    share a decorator with it.
     """
     values = called.f_locals.values()
     received = [*values, *(item for value in values if isinstance(value, tuple) for item in value)]
-    return any(isinstance(value, FrameType) for value in received)
-
-
-def _codes_of_handlers() -> Iterator[CodeType]:
-    """Yield the code of the program's signal handlers. Handlers that are not written in Python have none."""
-    for number in signal.valid_signals():
-        handler: Any = signal.getsignal(number)
-        while isinstance(handler, functools.partial):
-            handler = handler.func
-        if callable(handler):  # not the default of the system
-            function = handler if hasattr(handler, "__code__") else type(handler).__call__
-            if code := getattr(function, "__code__", None):
-                yield code
+    return called.f_back is not None and any(value is called.f_back for value in received)

@@ -30,8 +30,13 @@ class Handlers:
     def method(self, number, frame):
         self(number, frame)
 
+    def once(self, *_):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise self.error
+
     def kinds(self):
-        return [self, self.method, lambda *_: self.method(*_), functools.partial(functools.partial(self.method))]
+        nested = functools.partial(functools.partial(self.method))
+        return [self, self.method, lambda *_: self.method(*_), nested, self.once]
 
 
 @pytest.fixture(autouse=True)
