@@ -43,7 +43,7 @@ def test_a_count_opens_its_images(open_report):
     assert not place.is_visible()
     page.click(f'a[href="#cell-{true}-{predicted}"]')
     assert place.is_visible()
-    assert place.locator("img").count() == min(6, figures.confusion[true, predicted])
+    assert place.locator("img").count() == min(6, figures.cells[true, predicted])
 
 
 def test_the_keyboard_reaches_links_images_and_wide_tables(open_report):
