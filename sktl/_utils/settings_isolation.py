@@ -50,7 +50,8 @@ class Loan(Generic[State]):
         self._give_back_in_child = give_back_in_child
         self._users = 0
         self._blocks = threading.local()  # number of blocks that the current thread is in
-        self._lock = fork_safe_lock()
+        # Reentrant, because the garbage collector may end a block that was interrupted while this thread has the lock.
+        self._lock = fork_safe_lock(threading.RLock)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget_other_threads)
 

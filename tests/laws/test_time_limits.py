@@ -74,6 +74,9 @@ def calls(tmp_path_factory):
     }
 
 
+# Slow, because an interruption at an unlucky moment may leave a lock of this process held, for which later tests would
+# wait. Run it by itself.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
