@@ -61,11 +61,13 @@ class Loan(Generic[State]):
             self._give_back_in_child(self._saved)
 
     def __enter__(self) -> None:
+        # First, because an interruption in a call after the block is counted would leave it counted forever.
+        number = getattr(self._blocks, "number", 0) + 1
         with self._lock:
             if self._users == 0:
                 self._saved = self._take()
             self._users += 1
-        self._blocks.number = getattr(self._blocks, "number", 0) + 1
+            self._blocks.number = number
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
