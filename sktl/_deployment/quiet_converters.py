@@ -22,7 +22,7 @@ def _passes(record: logging.LogRecord) -> bool:
     return not _is_silent()
 
 
-def _filter_root() -> None:
+def _filter_root(_: None) -> None:
     logging.root.addFilter(_passes)
 
 
@@ -30,7 +30,7 @@ def _unfilter_root(_: None) -> None:
     logging.root.removeFilter(_passes)
 
 
-_FILTERED = Loan(_filter_root, _unfilter_root, _unfilter_root)
+_FILTERED = Loan(lambda: None, _filter_root, _unfilter_root, _unfilter_root)
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def silent_thread() -> Iterator[None]:
 
     Neither standard output nor the level of the root logger is touched, because other threads use them meanwhile.
     """
-    with _FILTERED:
+    with _FILTERED.block():
         _CURRENT.n_blocks = getattr(_CURRENT, "n_blocks", 0) + 1
         try:
             yield

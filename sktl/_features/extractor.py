@@ -280,7 +280,7 @@ class FeatureExtractor:
         n_workers = n_threads(self.n_jobs)
         with (
             self.progress(len(samples)) as progress,
-            freed_memory_kept,
+            freed_memory_kept.block(),
             single_threaded_pool(n_workers) as pool,
             read_ahead(samples, pool, self.cache) as windows,
         ):

@@ -203,14 +203,12 @@ def core() -> Any:
     return library().Core()
 
 
-def _log_no_graphs() -> int:
-    before = _GRAPHS.level
+def _log_no_graphs(before: int) -> None:
     if before == logging.NOTSET:  # otherwise, somebody wants to see them
         _GRAPHS.setLevel(logging.INFO)
-    return before
 
 
-_without_graphs = Loan(_log_no_graphs, _GRAPHS.setLevel, _GRAPHS.setLevel)
+_without_graphs = Loan(lambda: _GRAPHS.level, _log_no_graphs, _GRAPHS.setLevel, _GRAPHS.setLevel)
 
 
 def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> Any:
@@ -223,7 +221,7 @@ def _convert(openvino: Any, function: Callable[[torch.Tensor], torch.Tensor], ex
         traced = torch.jit.trace(function, example, check_trace=False)
     # `openvino.convert_model` would report each conversion to Intel, and patch torch while it runs.
     frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
-    with _without_graphs:
+    with _without_graphs.block():
         decoder = openvino.frontend.pytorch.ts_decoder.TorchScriptPythonDecoder(traced, example_input=example)
         graph = frontend.load(decoder)
     (pixels,) = graph.get_inputs()

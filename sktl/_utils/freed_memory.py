@@ -33,14 +33,18 @@ def _number(name: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _keep() -> int | None:
-    """Keep freed memory if the environment sets a low threshold. Return this threshold."""
+def _low_threshold() -> int | None:
+    """Return the threshold that the environment sets if it is low, else None."""
     trim = _number("MALLOC_TRIM_THRESHOLD_")
     if trim is None or trim >= _HIGHEST_TRIM_THRESHOLD or _glibc() is None:
         return None
-    _glibc().mallopt(_TRIM_THRESHOLD, _HIGHEST_TRIM_THRESHOLD)
-    _glibc().mallopt(_MMAP_THRESHOLD, _HIGHEST_MMAP_THRESHOLD)
     return trim
+
+
+def _keep(trim: int | None) -> None:
+    if trim is not None:
+        _glibc().mallopt(_TRIM_THRESHOLD, _HIGHEST_TRIM_THRESHOLD)
+        _glibc().mallopt(_MMAP_THRESHOLD, _HIGHEST_MMAP_THRESHOLD)
 
 
 def _return(trim: int | None) -> None:
@@ -51,4 +55,4 @@ def _return(trim: int | None) -> None:
         _glibc().malloc_trim(0)
 
 
-freed_memory_kept = Loan(_keep, _return, _return)
+freed_memory_kept = Loan(_low_threshold, _keep, _return, _return)

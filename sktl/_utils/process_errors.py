@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 from traceback import walk_tb
 from types import FrameType
 
@@ -59,8 +60,11 @@ def _is_handler(called: FrameType) -> bool:
     """Return True if a function received the frame that it interrupted, as only signal handlers do.
 
     Neither the registered handlers nor their code tell: a handler may have removed itself, and other functions may
-    share a decorator with it.
+    share a decorator with it. Other local variables are left out, because functions that look up their caller, as
+    torch's tracer does, have its frame there.
     """
-    values = called.f_locals.values()
+    arguments = inspect.getargvalues(called)
+    names = [*arguments.args, *filter(None, (arguments.varargs, arguments.keywords))]
+    values = [arguments.locals.get(name) for name in names]
     received = [*values, *(item for value in values if isinstance(value, tuple) for item in value)]
     return called.f_back is not None and any(value is called.f_back for value in received)

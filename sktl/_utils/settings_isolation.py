@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -31,23 +30,27 @@ class Loan(Generic[State]):
 
     Parameters
     ----------
-    take : callable
-        Sets the state and returns the previous one.
-    give_back : callable
-        Restores the state that `take` returned.
-    give_back_in_child : callable, default=None
+    read : callable
+        Returns the state, without changing it.
+    change : callable
+        Sets the state for blocks, given what `read` returned.
+    restore : callable
+        Restores the state that `read` returned. May be called twice, or after part of `change`.
+    restore_in_child : callable, default=None
         Restores the state in a forked child if only threads that the child does not have were in a block.
     """
 
     def __init__(
         self,
-        take: Callable[[], State],
-        give_back: Callable[[State], Any],
-        give_back_in_child: Callable[[State], Any] | None = None,
+        read: Callable[[], State],
+        change: Callable[[State], Any],
+        restore: Callable[[State], Any],
+        restore_in_child: Callable[[State], Any] | None = None,
     ):
-        self._take = take
-        self._give_back = give_back
-        self._give_back_in_child = give_back_in_child
+        self._read = read
+        self._change = change
+        self._restore = restore
+        self._restore_in_child = restore_in_child
         self._users = 0
         self._blocks = threading.local()  # number of blocks that the current thread is in
         # Reentrant, because the garbage collector may end a block that was interrupted while this thread has the lock.
@@ -57,26 +60,40 @@ class Loan(Generic[State]):
 
     def _forget_other_threads(self) -> None:
         before, self._users = self._users, getattr(self._blocks, "number", 0)
-        if before and not self._users and self._give_back_in_child is not None:
-            self._give_back_in_child(self._saved)
+        if before and not self._users and self._restore_in_child is not None:
+            self._restore_in_child(self._saved)
 
-    def __enter__(self) -> None:
-        # First, because an interruption in a call after the block is counted would leave it counted forever.
-        number = getattr(self._blocks, "number", 0) + 1
-        with self._lock:
-            if self._users == 0:
-                self._saved = self._take()
-            self._users += 1
-            self._blocks.number = number
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Return a block in which the state is set.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._blocks.number -= 1
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self._give_back(self._saved)
+        A generator, because an interruption such as Ctrl-C before its ``finally`` is reached, for example in
+        `contextlib`, still closes it. The ``__exit__`` of a class would not be called again.
+        """
+        is_counted = False
+        try:
+            with self._lock:
+                if self._users == 0:
+                    self._saved = self._read()
+                number = getattr(self._blocks, "number", 0) + 1
+                # No call between these lines: an interruption in it would leave the block counted forever.
+                self._users += 1
+                self._blocks.number = number
+                is_counted = True
+                if self._users == 1:
+                    self._change(self._saved)
+            yield
+        finally:
+            if is_counted:
+                with self._lock:
+                    self._blocks.number -= 1
+                    self._users -= 1
+                    if self._users == 0:
+                        try:
+                            self._restore(self._saved)
+                        except BaseException:  # an interruption that may leave part of it
+                            self._restore(self._saved)
+                            raise
 
 
 @dataclass(frozen=True)
@@ -149,12 +166,14 @@ def _switches() -> Iterator[_Switch]:
 _SWITCHES = tuple(_switches())
 
 
-def _switch() -> list[Any]:
-    """Set all switches to their values in a new process. Return the previous values."""
-    before = [switch.read() for switch in _SWITCHES]
+def _positions() -> list[Any]:
+    return [switch.read() for switch in _SWITCHES]
+
+
+def _switch(_: list[Any]) -> None:
+    """Set all switches to their values in a new process."""
     for switch in _SWITCHES:
         switch.write(switch.ordinary)
-    return before
 
 
 def _switch_back(before: list[Any]) -> None:
@@ -163,7 +182,7 @@ def _switch_back(before: list[Any]) -> None:
             switch.write(value)
 
 
-_torch_switches = Loan(_switch, _switch_back, _switch_back)
+_torch_switches = Loan(_positions, _switch, _switch_back, _switch_back)
 _forked = False
 
 
@@ -188,7 +207,7 @@ def isolated() -> Iterator[None]:
     """
     # NumPy's defaults.
     ordinary_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
-    with ExitStack() as stack, _torch_switches, ordinary_errors:
+    with ExitStack() as stack, _torch_switches.block(), ordinary_errors:
         # Needed even if gradients are enabled: tensors created in inference mode cannot be trained.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())

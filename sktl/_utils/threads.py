@@ -23,6 +23,7 @@ def _run_in_new_thread(function: Callable[[], Result]) -> Result:
 # process start. The second number would leak, so a new thread reads and restores it.
 _loan = Loan(
     lambda: _run_in_new_thread(torch.get_num_threads),
+    lambda _: None,  # each block sets the number of its own threads
     lambda saved: _run_in_new_thread(functools.partial(torch.set_num_threads, saved)),
 )
 
@@ -48,7 +49,7 @@ def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
 
     If the block raises an error, KeyboardInterrupt included, work that has not started is canceled.
     """
-    with _loan:
+    with _loan.block():
         pool = ThreadPoolExecutor(n_workers, "sktl", initializer=_compute_alone)
         try:
             yield pool
@@ -60,7 +61,7 @@ def single_threaded_pool(n_workers: int) -> Iterator[ThreadPoolExecutor]:
 def single_threaded() -> Iterator[None]:
     """Compute with one intra-op thread in the calling thread, so that results do not depend on the number of cores."""
     before = torch.get_num_threads()
-    with _loan:
+    with _loan.block():
         try:
             torch.set_num_threads(1)
             yield

@@ -1,49 +1,19 @@
 """A time limit that strikes at any moment is raised unchanged: it is no verdict on a file, an image or a network."""
 
 import io
-import signal
-import sys
 
 import numpy as np
 import onnx_models
 import pytest
 import safetensors.torch
 import timm
+from interruptions import InterruptionError, interrupted
 from PIL import Image
 
 import sktl
 from sktl.runtime import open_model
 
 _N_PLACES = 12
-
-
-class TimeLimitError(Exception):
-    """An ordinary exception, as most time limits are."""
-
-
-def _strike(*_):
-    raise TimeLimitError
-
-
-def _run(call, place):
-    """Call a function, with a signal at the given call or return of a function in it. Return how many there were."""
-    passed = 0
-
-    def count(*_):
-        nonlocal passed
-        passed += 1
-        if passed == place:
-            sys.setprofile(None)
-            signal.raise_signal(signal.SIGINT)
-
-    before, handler = sys.getprofile(), signal.signal(signal.SIGINT, _strike)
-    sys.setprofile(count)
-    try:
-        call()
-    finally:
-        sys.setprofile(before)
-        signal.signal(signal.SIGINT, handler)
-    return passed
 
 
 def _png(height):
@@ -74,9 +44,6 @@ def calls(tmp_path_factory):
     }
 
 
-# Slow, because an interruption at an unlucky moment may leave a lock of this process held, for which later tests would
-# wait. Run it by itself.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -91,9 +58,9 @@ def test_a_time_limit_is_raised_unchanged(calls, name):
     call = calls[name]
     call()  # imports
     n_raised = 0
-    for place in np.linspace(1, _run(call, 0), _N_PLACES).astype(int):
+    for place in np.linspace(1, interrupted(call, 0), _N_PLACES).astype(int):
         try:
-            _run(call, place)
-        except TimeLimitError:
+            interrupted(call, place)
+        except InterruptionError:
             n_raised += 1
     assert n_raised > _N_PLACES / 2  # Python ignores errors in callbacks of weak references, for example

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 import signal
 from unittest import mock
 
@@ -94,6 +95,16 @@ def test_a_function_that_shares_a_decorator_with_a_handler_raises_ordinary_error
     with pytest.raises(ValueError, match="damaged") as damaged:
         decorate(read)("x.png")
     assert is_from_signal_handler(late.value)
+    assert not is_from_signal_handler(damaged.value)
+
+
+def test_a_function_that_looks_up_its_caller_raises_ordinary_errors():
+    def read(path):
+        caller = inspect.currentframe().f_back
+        raise ValueError(f"damaged, read by {caller.f_code.co_name}")
+
+    with pytest.raises(ValueError, match="damaged") as damaged:
+        read("x.png")
     assert not is_from_signal_handler(damaged.value)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import InterruptionError, interrupted
 from processes import Child, in_child, needs_fork
 
 from sktl._utils.settings_isolation import Loan, isolated
@@ -144,15 +145,27 @@ def test_a_decorated_function_is_isolated_each_time():
 
 def test_a_loan_is_taken_once_and_given_back_by_the_last_block():
     events = []
-    loan = Loan(lambda: events.append("taken") or len(events), lambda saved: events.append(saved))
-    with loan, loan:
-        with loan:
+    loan = Loan(lambda: len(events), lambda saved: events.append("taken"), lambda saved: events.append(saved))
+    with loan.block(), loan.block():
+        with loan.block():
             pass
         assert events == ["taken"]
-    assert events == ["taken", 1]
-    with pytest.raises(KeyError), loan:
+    assert events == ["taken", 0]
+    with pytest.raises(KeyError), loan.block():
         raise KeyError
-    assert events == ["taken", 1, "taken", 3]
+    assert events == ["taken", 0, "taken", 2]
+
+
+def test_an_interruption_at_any_place_gives_settings_back():
+    def block():
+        with isolated():
+            pass
+
+    with _default_dtype():
+        for place in range(1, interrupted(block, 0) + 1):
+            with contextlib.suppress(InterruptionError):
+                interrupted(block, place)
+            assert torch.get_default_dtype() == torch.float64, place
 
 
 def test_what_another_thread_sets_meanwhile_stays():
