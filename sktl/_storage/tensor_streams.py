@@ -6,11 +6,12 @@ import io
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 
 from sktl._utils.paths import shown
@@ -27,6 +28,7 @@ TYPES = {
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 100_000_000  # as in safetensors
 _BYTES = (bytes, bytearray, memoryview)
+_OTHER_LENGTH = "does not return the requested number of bytes"
 
 
 def is_stream(place: Any) -> bool:
@@ -85,20 +87,27 @@ def write_all(file: Any, content: bytes) -> None:
 
 def read_exactly(file: Any, n_bytes: int) -> bytes:
     """Return the next bytes of an open file; fewer only at its end."""
-    found = bytearray()
+    return b"".join(_parts(file, n_bytes))
+
+
+def _parts(file: Any, n_bytes: int) -> Iterator[bytes]:
+    """Yield the next bytes of an open file, a part at a time; fewer only at its end."""
+    n_read = 0
     try:
-        while len(found) < n_bytes:
-            part = file.read(min(n_bytes - len(found), _BLOCK))
+        while n_read < n_bytes:
+            part = file.read(length := min(n_bytes - n_read, _BLOCK))
             if not isinstance(part, _BYTES):
                 raise _misused(file, f"returns {type_of(part)} instead of bytes", "rb")
+            if len(part) > length:
+                raise _misused(file, _OTHER_LENGTH, "rb")
             if not part:
                 break
-            found += part
+            n_read += len(part)
+            yield bytes(part)
     except io.UnsupportedOperation as error:
         raise _misused(file, "is not open for reading", "rb") from error
     except TypeError as error:
-        raise _misused(file, "does not return the requested number of bytes", "rb") from error
-    return bytes(found)
+        raise _misused(file, _OTHER_LENGTH, "rb") from error
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,11 @@ class _Described:
 
     shape: list[int]
     dtype: str
+    offsets: tuple[int, int]
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * TYPES[self.dtype].itemsize
 
     def get_shape(self) -> list[int]:
         return self.shape
@@ -120,7 +134,10 @@ def _describe(entry: Any) -> _Described:
     shape, dtype = (entry.get("shape"), entry.get("dtype")) if isinstance(entry, dict) else (None, None)
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or dtype not in (*TYPES,):
         raise safetensors.SafetensorError("its header does not have a known type and a shape for each tensor")
-    return _Described(shape, dtype)
+    offsets = entry.get("data_offsets")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(n) is int for n in offsets):
+        raise safetensors.SafetensorError("its header does not say where each tensor begins and ends")
+    return _Described(shape, dtype, (offsets[0], offsets[1]))
 
 
 def parsed(text: str | bytes) -> Any:
@@ -165,7 +182,7 @@ class StreamedTensors:
         if header != b"{" and (kind := foreign_kind(length)):
             raise safetensors.SafetensorError(kind)
         header += self._next(n_bytes - len(header), "its header")
-        self._start = length + header
+        self._n_bytes_before = len(length) + len(header)
         described = parsed(header)
         if not isinstance(described, dict):
             raise safetensors.SafetensorError("its header is not a JSON mapping")
@@ -176,6 +193,8 @@ class StreamedTensors:
             raise safetensors.SafetensorError("its header has metadata that are not a mapping of strings")
         self._metadata: dict[str, str] = metadata
         self._described = {name: _describe(entry) for name, entry in described.items()}
+        self._in_order = sorted(self._described, key=lambda name: self._described[name].offsets)
+        self._check_offsets()
         self._tensors: dict[str, torch.Tensor] | None = None
 
     def _next(self, n_bytes: int, what: str) -> bytes:
@@ -184,14 +203,20 @@ class StreamedTensors:
             raise safetensors.SafetensorError(f"it ends after {len(found)} of the {n_bytes} bytes of {what}")
         return found
 
+    def _check_offsets(self) -> None:
+        """Raise an error unless each tensor begins where the one before it ends, as the format requires."""
+        end = 0
+        for name in self._in_order:
+            entry = self._described[name]
+            if entry.offsets != (end, end + entry.n_bytes):
+                raise safetensors.SafetensorError("the tensors in its header overlap, or do not follow each other")
+            end += entry.n_bytes
+        self._n_bytes_of_tensors = end
+
     @property
     def n_bytes(self) -> int:
         """Length of the whole stream according to the header."""
-        return len(self._start) + self._n_bytes_of_tensors
-
-    @property
-    def _n_bytes_of_tensors(self) -> int:
-        return sum(math.prod(entry.shape) * TYPES[entry.dtype].itemsize for entry in self._described.values())
+        return self._n_bytes_before + self._n_bytes_of_tensors
 
     def keys(self) -> list[str]:
         return list(self._described)
@@ -203,14 +228,23 @@ class StreamedTensors:
         return self._described[name]
 
     def get_tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor. Each can be read once.
-
-        While the tensors are read, they take twice their memory: as bytes and as tensors. They are not kept here, so a
-        caller that copies one after the other does not need more.
-        """
+        """Return a tensor, in memory as torch aligns it. Each can be read once, and is not kept here."""
         if self._tensors is None:
-            content = self._start + self._next(self._n_bytes_of_tensors, "its tensors")
+            self._tensors = {name: self._read(self._described[name]) for name in self._in_order}
             if self._whole and self._file.read(1):
                 raise safetensors.SafetensorError("it has more bytes after its tensors")
-            self._tensors = safetensors.torch.load(content)
         return self._tensors.pop(name)
+
+    def _read(self, entry: _Described) -> torch.Tensor:
+        """Read the next tensor, block by block into its memory, because a copy of all would double the memory."""
+        tensor = torch.empty(entry.shape, dtype=TYPES[entry.dtype])
+        content, n_read = tensor.flatten().view(torch.uint8).numpy(), 0
+        for part in _parts(self._file, entry.n_bytes):
+            content[n_read : n_read + len(part)] = np.frombuffer(part, np.uint8)
+            n_read += len(part)
+        if n_read < entry.n_bytes:
+            n_bytes = entry.offsets[0] + n_read
+            raise safetensors.SafetensorError(
+                f"it ends after {n_bytes} of the {self._n_bytes_of_tensors} bytes of its tensors"
+            )
+        return tensor

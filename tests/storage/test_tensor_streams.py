@@ -11,15 +11,20 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tempfile
 import zipfile
 
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import sktl
 from sktl._storage.model_file import open_model, write_model
+from sktl._storage.tensor_streams import StreamedTensors
 from sktl.exceptions import InvalidParameterError, ModelFileError, ModelFileNotFoundError
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "half": torch.ones(3, dtype=torch.bfloat16), "none": torch.zeros(0, 4)}
@@ -124,7 +129,7 @@ def test_a_stream_that_promises_much_is_read_no_further_than_was_expected():
     for header in (struct.pack("<Q", len(huge)) + huge, struct.pack("<Q", 1 << 60) + b"{}"):
         with pytest.raises(ModelFileError):
             read(Stream(header + bytes(1000)))
-    # Offsets that say more than shapes are not followed.
+    # Offsets that say more than shapes are refused.
     entry = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 1 << 42]}
     content = json.dumps({"__metadata__": {"sktl": "1"}, "a": entry} | {"b": metadata}).encode()
     with pytest.raises(ModelFileError):
@@ -142,7 +147,8 @@ HEADERS = [
     "[]", "null", "{", "[" * 100_000, "9" * 5000, '{"__metadata__": 3}', '{"__metadata__": {"sktl": 1}}', '{"a": null}',
     '{"a": {}}', '{"a": {"dtype": "F99", "shape": []}}', '{"a": {"dtype": "F32", "shape": [-1]}}',
     r'{"__metadata__": {"sktl": "1", "document": "\ud800", "document_sha256": "", "sha256": ""}}', r'{"\udce9": null}',
-    '{"a": {"dtype": [], "shape": [1]}}', '{"a": {"dtype": "F32", "shape": 1}}',
+    '{"a": {"dtype": [], "shape": [1]}}', '{"a": {"dtype": "F32", "shape": 1}}', '{"a": {"dtype": "U8", "shape": [1]}}',
+    '{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, null]}}',
 ]  # fmt: skip
 
 
@@ -152,6 +158,47 @@ def test_a_header_of_another_form_is_refused_in_plain_words(header):
     for place in (content, Stream(content, 1 << 20)):
         with pytest.raises(ModelFileError, match=r"is damaged, or not an sktl model: its header (is|has|does)"):
             read(place)
+
+
+@given(order=st.permutations(range(3)), sizes=st.lists(st.integers(0, 4), min_size=3, max_size=3))
+def test_tensors_are_where_the_header_says_in_whatever_order_it_names_them(order, sizes):
+    tensors = {str(i): torch.randn(size) for i, size in enumerate(sizes)}
+    content = safetensors.torch.save(tensors)
+    length = 8 + int.from_bytes(content[:8], "little")
+    described = json.loads(content[8:length])
+    header = json.dumps({str(i): described[str(i)] for i in order}).encode()
+    file = StreamedTensors(io.BytesIO(struct.pack("<Q", len(header)) + header + content[length:]), whole=True)
+    for name, tensor in tensors.items():
+        found = file.get_tensor(name)
+        assert torch.equal(found, tensor)
+        assert found.data_ptr() % 64 == 0 or not sizes[int(name)]
+
+
+@pytest.mark.parametrize("second", [[0, 4], [4, 12], [8, 12], [3, 7]])
+def test_tensors_that_overlap_or_leave_gaps_are_refused(second):
+    entries = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    header = json.dumps(entries | {"b": {"dtype": "F32", "shape": [1], "data_offsets": second}}).encode()
+    with pytest.raises(safetensors.SafetensorError, match="overlap, or do not follow each other"):
+        StreamedTensors(io.BytesIO(struct.pack("<Q", len(header)) + header + bytes(20)), whole=False)
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(sys.platform != "linux", reason="units of the peak differ")
+def test_reading_takes_the_memory_of_the_tensors():
+    names = list(map(str, range(8)))
+    write_model(file := io.BytesIO(), {"n": 1}, {name: torch.zeros(1 << 22) for name in names})
+    code = """
+import resource, sys, torch
+from sktl._storage.model_file import open_model
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+before = megabytes()
+with open_model(sys.stdin.buffer) as file:
+    file.read_all()
+print(megabytes() - before)
+"""
+    found = subprocess.run([sys.executable, "-c", code], input=file.getvalue(), capture_output=True, check=True)
+    assert float(found.stdout) < 1.3 * 128
 
 
 class Plant:
@@ -193,7 +240,18 @@ def closed(path):
         return file
 
 
+class Generous:
+    """Returns a byte more than it was asked for."""
+
+    def __init__(self):
+        self.file = io.BytesIO(written())
+
+    def read(self, n_bytes):
+        return self.file.read(n_bytes + 1)
+
+
 READING = {
+    "generous": (lambda path: Generous(), "path is a Generous, which does not return the requested number of bytes"),
     "closed": (closed, r"the file '.*x', which is closed\. Pass a path, or open the file as 'rb'"),
     "text": (opened_for("r"), "which is open for text"),
     "codecs": (lambda path: codecs.open(path, "rb", "latin1"), "which is open for text"),
@@ -209,7 +267,8 @@ READING = {
     "empty": (lambda path: "", r"path='' is not a path"),
     "nul": (lambda path: "a\0b", r"path='a\\x00b' is not a path"),
 }  # fmt: skip
-WRITING = {name: case for name, case in READING.items() if name not in ("write only", "web client", "closed")} | {
+ONLY_READS = ("write only", "web client", "closed", "generous")
+WRITING = {name: case for name, case in READING.items() if name not in ONLY_READS} | {
     "read only": (opened_for("rb"), "which is not open for writing"),
     "only reads": (lambda path: Whole(), "path is a Whole, which is not open for writing"),
     "content": (lambda path: b"x", r"path is a bytes\. Pass a path"),
