@@ -89,7 +89,9 @@ class Learner:
         predictor, n_workers = clone(self.estimator), n_threads(self.estimator.n_jobs)
         seen = _rows_of(self.features, rows)
         # Models of many images are trained along the axes of the first choice, whose penalty is therefore the best one.
-        chosen = choose(predictor, Labeled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False)
+        chosen = choose(
+            predictor, Labeled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False, divides=False
+        )
         n_features = self.layout.length(chosen.n_stages)
         recipe = resolve_recipe(predictor, 0, TrainingSet.of(targets), n_features, torch.device("cpu"), chosen)
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)

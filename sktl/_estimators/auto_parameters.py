@@ -122,7 +122,7 @@ def _plain_parameters(predictor: Any) -> SimpleNamespace:
 
 
 class Chosen(NamedTuple):
-    """The number of feature stages, the penalty of the output layer, and the table of the candidates, if any.
+    """The features, the penalty and the temperature of the output layer, and the table of the candidates, if any.
 
     `penalty_alone` is the penalty of the output layer that early stopping returns instead of trained stages; None if it
     is the same.
@@ -132,6 +132,7 @@ class Chosen(NamedTuple):
     penalty: float
     selection: dict[str, np.ndarray]
     penalty_alone: float | None = None
+    temperature: float = 1.0
 
 
 class Candidates(NamedTuple):
@@ -149,8 +150,9 @@ def choose(
     n_workers: int,
     n_trainable: int = 0,
     refines: bool = True,
+    divides: bool = True,
 ) -> Chosen:
-    """Choose the features and the penalty of the output layer.
+    """Choose the features, the penalty and the temperature of the output layer.
 
     Parameters
     ----------
@@ -167,13 +169,17 @@ def choose(
         See `candidates_of`.
     refines : bool
         Whether more images refine the penalty if there are many.
+    divides : bool
+        Whether logits may be divided by a temperature. They never are if stages are trained, or in steps.
     """
     estimator, loss = _plain_parameters(predictor), features.targets.loss
     stages, penalties = candidates_of(predictor, layout, loss, n_trainable)
     if len(stages) * len(penalties) == 1:
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
-    conditions = Conditions(SHRINKAGE, estimator.label_smoothing, seed, n_workers)
+    divides &= len(penalties) > 1 and not n_trainable and LOSSES[loss].smooths
+    divides &= optimizers_of(estimator)[0] == "lbfgs"
+    conditions = Conditions(SHRINKAGE, estimator.label_smoothing, seed, n_workers, divides)
     found = cross_validate(features, sizes, penalties, conditions)
     if n_trainable:
         best = found.best(_STAGE_PENALTIES if len(penalties) > 1 else None, _LEAST_GAIN_OF_STAGES)
@@ -191,7 +197,7 @@ def choose(
     weaker = penalties[penalties.index(penalty) :]
     refined = refine(features, {n_stages: sizes[n_stages]}, weaker, conditions) if refines else None
     if refined is None:
-        return Chosen(n_stages, penalty, found.table())
+        return Chosen(n_stages, penalty, found.table(), temperature=float(found.temperatures[best]))
     penalty = float(refined.penalties[refined.lowest(n_stages)])
     return Chosen(n_stages, penalty, joined(found.table(), refined.table(is_refined=True)))
 
@@ -298,6 +304,7 @@ def _head_recipe(estimator: Any, training: TrainingSet, n_features: int, chosen:
         patience=_patience(estimator, defaults["lr_schedule"]) if estimator.early_stopping else None,
         feature_stages=chosen.n_stages,
         loss=training.loss,
+        temperature=chosen.temperature,
     )
 
 

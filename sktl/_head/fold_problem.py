@@ -116,6 +116,13 @@ class FoldProblem:
             losses, scores = ((some * factors).nanmean(dim=1) for some in (losses, scores))
         return np.where(scored, losses, np.nan), np.where(scored, scores, np.nan)
 
+    def weights_of_scores(self) -> torch.Tensor:
+        """Return the weights of samples, or of their outputs, in the mean over what is scored; 0 if not scored."""
+        weights = torch.from_numpy(self.weights)
+        if self.scored.ndim == 1:
+            return weights * torch.from_numpy(self.scored)
+        return (weights[:, None] * self._factors()).nan_to_num().expand(self.scored.shape)
+
     def _factors(self) -> torch.Tensor | float:
         """Return factors with which the mean over all scored samples is the mean over the weighted means of outputs.
 

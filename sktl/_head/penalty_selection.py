@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from sktl._utils.threads import single_threaded_pool
 
 from .fold_problem import FoldProblem, PenalizedLosses, outputs_of
 from .principal_axes import AXES, Coordinates, coordinates_of_many, principal_coordinates
+from .temperature import best_temperature
 
 _OF_LOGITS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 _OF_NUMBERS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
@@ -70,22 +72,27 @@ class Conditions:
         Seed of the folds, and of the sample of images if there are many.
     n_threads : int
         Number of threads. Results do not depend on it.
+    divides : bool
+        Whether logits may be divided by a temperature. If so, each candidate is also scored at its best temperature.
     """
 
     shrinkage: float
     label_smoothing: float
     seed: int
     n_threads: int
+    divides: bool = False
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates, each a number of stages with a penalty, and their cross-validation results.
+    """Candidates, each a number of stages, a penalty and a temperature, and their cross-validation results.
 
     Parameters
     ----------
     feature_stages : int array of shape (n_candidates,)
     penalties : float64 array of shape (n_candidates,)
+    temperatures : float64 array of shape (n_candidates,)
+        What logits are divided by, in (0, 1].
     losses : float64 array of shape (n_candidates, n_samples)
         Loss of each sample while it was held out; NaN if it was not scored. With several outputs, the mean over them.
     scores : float64 array of shape (n_candidates, n_samples)
@@ -99,17 +106,16 @@ class Candidates:
 
     feature_stages: np.ndarray
     penalties: np.ndarray
+    temperatures: np.ndarray
     losses: np.ndarray
     scores: np.ndarray
     folds: np.ndarray
     weights: np.ndarray
     names: tuple[str, str]
 
-    def lowest(self, n_stages: int, penalties: Sequence[float] | None = None) -> int:
-        """Return the position of the candidate with the lowest mean loss for a number of stages and some penalties."""
-        allowed = self.feature_stages == n_stages
-        if penalties is not None:
-            allowed &= np.isin(self.penalties, penalties)
+    def lowest(self, n_stages: int, allowed: np.ndarray | bool = True) -> int:
+        """Return the position of the candidate with the lowest mean loss for a number of stages, of those allowed."""
+        allowed = allowed & (self.feature_stages == n_stages)
         return int(np.nanargmin(np.where(allowed, mean(self.losses, self.weights), np.inf)))
 
     def best(self, penalties: Sequence[float] | None = None, least_gain: float = LEAST_GAIN) -> int | None:
@@ -117,25 +123,31 @@ class Candidates:
 
         For each number of stages, this is the penalty with the lowest mean loss. More stages are selected only if they
         lower the loss by more than `least_gain` times the loss, and by more than a fraction of the standard error of
-        the difference.
+        the difference. The same holds for a temperature.
         """
-        means = mean(self.losses, self.weights)
-        if not np.isfinite(means).any():
+        if not np.isfinite(self.losses).any():
             return None
-        taken: int | None = None
-        for n_stages in np.unique(self.feature_stages):
-            lowest = self.lowest(int(n_stages), penalties)
-            if taken is None:
-                taken = lowest
-                continue
-            by, error = excess(self.losses[taken], self.losses[lowest], self.weights)
-            if by > max(least_gain * means[taken], _LEAST_ERRORS * error):
-                taken = lowest
-        return taken
+        allowed = np.isin(self.penalties, self.penalties if penalties is None else penalties)
+        best = self._best_of(allowed & (self.temperatures == 1), least_gain)
+        divided = self._best_of(allowed, least_gain)
+        return divided if self._improves(best, divided, least_gain) else best
+
+    def _best_of(self, allowed: np.ndarray, least_gain: float) -> int:
+        first, *others = (self.lowest(int(n_stages), allowed) for n_stages in np.unique(self.feature_stages))
+        for other in others:
+            if self._improves(first, other, least_gain):
+                first = other
+        return first
+
+    def _improves(self, simple: int, other: int, least_gain: float) -> bool:
+        """Return True if a candidate is clearly better than a simpler one."""
+        by, error = excess(self.losses[simple], self.losses[other], self.weights)
+        return by > max(least_gain * float(mean(self.losses[[simple]], self.weights)[0]), _LEAST_ERRORS * error)
 
     def table(self, is_refined: bool = False) -> dict[str, np.ndarray]:
         """Return the results in the form of scikit-learn's `cv_results_`, with one entry per candidate."""
         losses, (loss, score) = mean(self.losses, self.weights), self.names
+        of_logits = {"temperature": self.temperatures} if loss == "log_loss" else {}
         of_folds = {
             f"split{fold}_{loss}": mean(np.where(self.folds == fold, self.losses, np.nan), self.weights)
             for fold in range(int(self.folds.max(initial=-1)) + 1)
@@ -143,6 +155,7 @@ class Candidates:
         return {
             "param_feature_stages": self.feature_stages,
             "param_weight_decay": self.penalties,
+            **of_logits,
             **of_folds,
             f"mean_{loss}": losses,
             f"mean_{score}": mean(self.scores, self.weights),
@@ -198,8 +211,11 @@ def cross_validate(
         arguments = AXES[targets.loss], features, targets.weights, stages, conditions.shrinkage, pool
         coordinates = principal_coordinates(*arguments)
         n_known = _N_EXTRAPOLATED[targets.loss]
-        found = [*pool.map(partial(_path, problem=problem, penalties=penalties, n_known=n_known), coordinates)]
-    return _candidates(found, sorted(block_sizes), penalties, folds, problem)
+        # Otherwise, the axes do not describe the samples completely, and logits are too small for this reason alone.
+        divides = conditions.divides and len(features) <= AXES[targets.loss]
+        path = partial(_path, problem=problem, penalties=penalties, n_known=n_known, divides=divides)
+        found = [*pool.map(path, coordinates)]
+    return _candidates(found, sorted(block_sizes), folds, problem)
 
 
 def refine(
@@ -230,10 +246,10 @@ def refine(
     with single_threaded_pool(conditions.n_threads) as pool:
         arguments = features, targets.weights, sizes, conditions.shrinkage, pool
         coordinates = coordinates_of_many(_REFINING_AXES, *arguments)
-        losses, scores = pool.submit(_path, coordinates, problem, penalties, _N_EXTRAPOLATED[targets.loss]).result()
-    if not np.isfinite(losses).any():  # what could be scored is in the folds that were not held out
+        found = pool.submit(_path, coordinates, problem, penalties, _N_EXTRAPOLATED[targets.loss]).result()
+    if not np.isfinite(found.losses).any():  # what could be scored is in the folds that were not held out
         return None
-    return _candidates([(losses, scores)], [*block_sizes], penalties, folds, problem)
+    return _candidates([found], [*block_sizes], folds, problem)
 
 
 def _problem(targets: Targets, conditions: Conditions) -> tuple[Folds, FoldProblem]:
@@ -241,23 +257,11 @@ def _problem(targets: Targets, conditions: Conditions) -> tuple[Folds, FoldProbl
     return folds, FoldProblem.of(targets, folds, make_loss(targets.loss, conditions.label_smoothing))
 
 
-def _candidates(
-    found: Sequence[tuple[np.ndarray, np.ndarray]],
-    stages: Sequence[int],
-    penalties: Sequence[float],
-    folds: Folds,
-    problem: FoldProblem,
-) -> Candidates:
-    losses, scores = (np.concatenate(of_stages) for of_stages in zip(*found, strict=True))
-    return Candidates(
-        np.repeat(stages, len(penalties)),
-        np.tile(np.asarray(penalties, dtype=np.float64), len(stages)),
-        losses,
-        scores,
-        folds.of_sample,
-        problem.weights,
-        problem.loss.names,
-    )
+def _candidates(found: Sequence[_Path], stages: Sequence[int], folds: Folds, problem: FoldProblem) -> Candidates:
+    penalties, temperatures, losses, scores = map(np.concatenate, zip(*found, strict=True))
+    of_each = np.repeat(stages, [len(path.penalties) for path in found])
+    rest = folds.of_sample, problem.weights, problem.loss.names
+    return Candidates(of_each, penalties, temperatures, losses, scores, *rest)
 
 
 def _looked_at(
@@ -278,17 +282,28 @@ def _looked_at(
     return seen[:, :n_features], with_copies_together(targets.restricted(rows), own)
 
 
-def _path(
-    coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[float], n_known: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses and scores of the held-out samples, each of shape (n_penalties, n_samples).
+class _Path(NamedTuple):
+    """Penalties and temperatures of candidates, and losses and scores of shape (n_candidates, n_samples)."""
 
-    Each training run starts from an extrapolation of the last `n_known` results.
+    penalties: np.ndarray
+    temperatures: np.ndarray
+    losses: np.ndarray
+    scores: np.ndarray
+
+
+def _path(
+    coordinates: Coordinates, problem: FoldProblem, penalties: Sequence[float], n_known: int, divides: bool = False
+) -> _Path:
+    """Return the results of held-out samples for one number of stages.
+
+    Each training run starts from an extrapolation of the last `n_known` results. If `divides`, a second row for each
+    penalty has the results at the best temperature.
     """
     inputs, squares = coordinates
     n_samples, n_axes = inputs.shape
     n_outputs, n_folds = problem.n_outputs, problem.shares.shape[0]
-    losses, scores = np.full((2, len(penalties), n_samples), np.nan)
+    n_rows = len(penalties) * (1 + divides)
+    temperatures, (losses, scores) = np.ones(n_rows), np.full((2, n_rows, n_samples), np.nan)
     found: deque[tuple[float, torch.Tensor]] = deque(maxlen=n_known)
     for i, penalty in enumerate(penalties):
         loss = PenalizedLosses(inputs, squares, problem, penalty * problem.loss.penalty_share)
@@ -298,9 +313,13 @@ def _path(
         outputs = outputs_of(inputs, point.view(n_folds, n_outputs, n_axes + 1))
         held_out = outputs[problem.folds, :, torch.arange(n_samples)]
         losses[i], scores[i] = problem.scores(held_out)
+        if divides:
+            row = len(penalties) + i
+            temperatures[row] = best_temperature(held_out, problem)
+            losses[row], scores[row] = problem.scores(held_out / temperatures[row])
         if _rises(losses[: i + 1], problem.weights):
             break
-    return losses, scores
+    return _Path(np.resize(np.asarray(penalties, dtype=np.float64), n_rows), temperatures, losses, scores)
 
 
 def _extrapolated(found: Collection[tuple[float, torch.Tensor]], penalty: float) -> torch.Tensor:

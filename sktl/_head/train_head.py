@@ -86,7 +86,7 @@ def train_head(
             layer.weight.data = rotation.back(layer.weight.data, features)
         layer.to(torch.float64)
         folded = prepared.standardization.fold(layer.weight.data[columns], layer.bias.data[columns])
-        layer.weight.data, layer.bias.data = folded
+        layer.weight.data, layer.bias.data = (part / recipe.temperature for part in folded)
     return net
 
 

@@ -49,6 +49,8 @@ class Recipe:
         Number of last stages of the network that contribute features.
     loss : str
         Name of the loss, a key of `LOSSES`.
+    temperature : float in (0, 1]
+        What the trained output layer is divided by.
     """
 
     optimizer: OptimizerName
@@ -66,6 +68,7 @@ class Recipe:
     keeps_best: bool = True
     feature_stages: int = 1
     loss: str = "cross_entropy"
+    temperature: float = 1.0
 
     @property
     def n_trainable(self) -> int:
