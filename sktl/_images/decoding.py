@@ -16,7 +16,7 @@ from sktl._utils.locks import fork_safe_lock
 from sktl._utils.process_errors import raise_process_error
 
 from .format_readers import READERS, Reader, reader_name
-from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
+from .pillow_misreadings import corrected, unloaded_copy, why_misread, without_texts
 from .pillow_opening import open_image, why_refused
 from .pixel_advice import FILE, Words
 from .pixel_advice import PIL as PIL_WORDS
