@@ -1,4 +1,4 @@
-"""Numbers that are pixels are accepted, others are refused, and doubtful ones cause a warning: each with a remedy that works."""
+"""Numbers that are pixels are accepted, others are refused, and doubtful ones cause a warning: each with a remedy."""
 
 from __future__ import annotations
 
