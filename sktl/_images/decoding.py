@@ -23,7 +23,7 @@ from .pixel_advice import PIL as PIL_WORDS
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_size
-from .tiff_tags import why_no_picture
+from .tiff import why_no_picture
 from .unreadable_formats import why_undecodable
 
 _P = ParamSpec("_P")
