@@ -17,8 +17,8 @@ from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
 from sktl._utils.short_text import fitted
 
+from .copy_confirmation import near_copies
 from .issues import LETTERS, Issue, Note
-from .near_copies import near_copies
 from .subjects import Subjects
 from .thumbnails import Thumbnail
 
