@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logit
 
 from .onnx_file import HEAD, running
-from .paired_outputs import answers_of_run
+from .verification import answers_of_run
 
 _LEAST = 1e-7  # probabilities whose logarithms float32 still tells apart
 

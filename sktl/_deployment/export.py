@@ -30,10 +30,21 @@ from .export_report import ExportReport
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import check_size, to_onnx, with_half_weights
-from .paired_outputs import Answers, GivenImage, PixelBatches, answers_of_estimator, answers_of_run
 from .quantization import Quantized, quantize
 from .reference_images import reference_pixels
-from .verification import Comparison, check_document, check_drop, check_rounding, check_variance, drop_of
+from .verification import (
+    Answers,
+    Comparison,
+    GivenImage,
+    PixelBatches,
+    answers_of_estimator,
+    answers_of_run,
+    check_document,
+    check_drop,
+    check_rounding,
+    check_variance,
+    drop_of,
+)
 
 # Enough to order layers by the harm that they do.
 _MOST_FOR_ORDER = 48

@@ -20,8 +20,8 @@ from sktl.exceptions import InvalidParameterError, TypicalityError
 from sktl.runtime.document import PRECISIONS
 
 from .export_paths import FORMATS, Target, check_package
-from .paired_outputs import DRAWINGS, GivenImage
 from .reference_images import default_samples
+from .verification import DRAWINGS, GivenImage
 
 # Fewer images would neither give ranges nor show what int8 costs.
 _LEAST_CALIBRATION = 40
