@@ -14,7 +14,6 @@ from sktl._utils.standard_streams import open_streams
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 
-from .bias_correction import harm, with_corrected_bias
 from .export_arguments import (
     Images,
     check_estimator,
@@ -30,7 +29,7 @@ from .export_report import ExportReport
 from .graph import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import check_size, to_onnx, with_half_weights
-from .quantization import Quantized, quantize
+from .quantization import Quantized, harm, quantize, with_corrected_bias
 from .reference_images import reference_pixels
 from .verification import (
     Answers,

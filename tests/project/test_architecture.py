@@ -62,7 +62,7 @@ ONLY_IN = {
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
-    "onnx": {"_deployment.bias_correction", "_deployment.onnx_file", "_deployment.quantization"},
+    "onnx": {"_deployment.onnx_file", "_deployment.quantization"},
     "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
     "redis": set(),  # imported when the first cache on a server is opened
