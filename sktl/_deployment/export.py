@@ -26,7 +26,7 @@ from .export_arguments import (
 from .export_documents import check_describable, document_of, kind_of
 from .export_paths import Target
 from .export_report import ExportReport
-from .graph import PixelGraph, traced
+from .exported_network import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import check_size, to_onnx, with_half_weights
 from .quantization import Quantized, harm, quantize, with_corrected_bias

@@ -22,7 +22,7 @@ from sktl.runtime.document import INPUT, KEY, ModelDocument
 from sktl.runtime.model_source import ModelSource
 from sktl.runtime.session import Session
 
-from .graph import TRACING, not_exportable
+from .exported_network import TRACING, not_exportable
 from .model_format import ModelFormat, Run
 from .quiet_converters import silent_thread
 
