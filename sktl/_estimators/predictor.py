@@ -33,8 +33,8 @@ from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start
 from sktl._training.optimizers import check_optimizer
 from sktl._training.recipe import Recipe, TailRecipe
+from sktl._training.skorch_net import NeuralNet, WeightedNet
 from sktl._training.training_run import Run, warn_if_diverged
-from sktl._training.weighted_net import NeuralNet, WeightedNet
 from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.forked_gradients import check_gradients

@@ -32,8 +32,8 @@ from sktl._training.json_values import encode
 from sktl._training.net_callbacks import History, count_epochs
 from sktl._training.optimizers import OptimizerName, has_option
 from sktl._training.recipe import Recipe, TailRecipe
+from sktl._training.skorch_net import WeightedNet, as_output_layer
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import WeightedNet, as_output_layer
 from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions

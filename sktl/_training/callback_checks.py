@@ -21,7 +21,7 @@ from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .net_params import own_callbacks
-from .scoring_net import tags_of
+from .skorch_net import tags_of
 
 with documented("skorch"):
     from skorch.callbacks import (

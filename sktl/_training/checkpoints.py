@@ -28,7 +28,7 @@ from sktl.exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
 from .json_values import decode, encode
 from .net_callbacks import CosineSchedule
-from .weighted_net import NeuralNet, WeightedNet
+from .skorch_net import NeuralNet, WeightedNet
 
 with documented("skorch"):
     from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring

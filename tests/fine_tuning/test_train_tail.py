@@ -27,8 +27,8 @@ from sktl._targets.class_targets import ClassTargets
 from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import TailRecipe
+from sktl._training.skorch_net import WeightedNet
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import WeightedNet
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 CPU = torch.device("cpu")

@@ -31,7 +31,7 @@ ONLY_IN = {
     "torchvision.models": {"_backbones.model_libraries"},
     "timm": {"_backbones.model_libraries"},
     "skorch": {
-        "_training.scoring_net", "_training.net_callbacks", "_training.weighted_net", "_training.net_params",
+        "_training.skorch_net", "_training.net_callbacks", "_training.net_params",
         "_training.callback_checks", "_training.checkpoints",
     },
     "openvino": {"_features.openvino"},
@@ -48,7 +48,7 @@ ONLY_IN = {
         "_audit.shortcuts", "_audit.audit_arguments", "_audit.out_of_fold", "_cli.metrics_text",
         "_utils.sklearn_compat",
         "_targets.label_checks", "_targets.class_targets",
-        "_targets.number_targets", "_training.scoring_net",
+        "_targets.number_targets", "_training.skorch_net",
         "_training.callback_checks", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.predictor", "_estimators.typical_images", "_estimators.classifier", "_estimators.regressor",
         "_estimators.encoder",
