@@ -13,7 +13,7 @@ from sktl._backbones.cut import Cut
 from sktl._backbones.resolve_backbone import Weights, is_path, rebuilt_backbone, resolve_backbone
 from sktl._backbones.taps import TappedCut
 from sktl._backbones.weights import fill
-from sktl._fine_tuning.train_tail import restored_tail
+from sktl._fine_tuning.tail_net import restored_tail
 from sktl._head.train_head import restored_head
 from sktl._images.preprocessing import Preprocessing
 from sktl._storage.model_file import NETWORK, ModelFile, PathOrFile, SavedDocumentError, Tensors, damaged, open_model

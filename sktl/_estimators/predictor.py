@@ -21,7 +21,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._features.features_as_input import check_images, first_columns
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.tail_batches import check_change
-from sktl._fine_tuning.training_phases import Choose, Images, Tuned, open_checkpoint, train_stages
+from sktl._fine_tuning.train_stages import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._images.problems import as_argument

@@ -1,4 +1,4 @@
-"""Train the last stages of a network together with its output layer.
+"""The net that trains a tail: the last stages of a network together with its output layer.
 
 Gradients are computed for micro-batches, and added in the order of the micro-batches. BatchNorm keeps the statistics of
 the pretrained network, so that gradients of micro-batches add up to the gradients of the batch.

@@ -1,4 +1,4 @@
-"""The two phases of training stages: first the output layer on cached features, then the stages together with it.
+"""Train stages in two phases: first the output layer on cached features, then the stages together with it.
 
 Linear probing first prevents the gradients of a random output layer from distorting the pretrained features
 (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
@@ -40,7 +40,7 @@ from sktl._version import library_versions
 
 from .micro_batches import Workers
 from .tail_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
-from .train_tail import Start, keeps_start, train_tail
+from .tail_net import Start, keeps_start, train_tail
 
 Images: TypeAlias = Labeled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with
