@@ -17,8 +17,7 @@ from sktl._images.samples import Sample, as_samples
 from sktl._utils.paths import shown
 from sktl._words import error_words, type_of
 from sktl.exceptions import InvalidInputError
-from sktl.runtime.base_model import OnnxModel
-from sktl.runtime.models import OnnxRegressor
+from sktl.runtime.models import OnnxModel, OnnxRegressor
 
 from .base import PretrainedImageBase
 
