@@ -16,7 +16,6 @@ import numpy as np
 
 from ._datasets.bunch import Bunch, bunch
 from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
-from ._datasets.feature_files import load_features, write_features
 from ._datasets.folder_layouts import check_layout, check_names
 from ._datasets.image_files import ImageFiles, existing_folder, has_images, listed
 from ._datasets.label_tables import LabelTable, chosen_columns, located, names_of, without_repeats
@@ -24,7 +23,8 @@ from ._datasets.library_datasets import from_dataset
 from ._datasets.split_columns import about_splits
 from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._datasets.table_values import KINDS, possible_splits, values_of
-from ._features.image_features import ImageFeatures
+from ._datasets.write_features import load_features, write_features
+from ._features.feature_files import ImageFeatures
 from ._images.format_readers import missing_extras
 from ._images.lazy_images import LazyImages
 from ._utils.paths import checked_path, kept_path, shown

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.image_features import ImageFeatures
+from sktl._features.feature_files import ImageFeatures
 from sktl._images.format_readers import READERS
 from sktl._images.image_reader import ImageReader
 from sktl._images.input_containers import EMPTY, check_image_shape, is_flattened

@@ -18,8 +18,8 @@ from sktl._utils.threads import single_threaded
 from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError
 
+from .feature_files import ImageFeatures
 from .feature_provenance import ANSWER_TOLERANCE, FeatureSource, relative_difference
-from .image_features import ImageFeatures
 
 # Training holds up to this many bytes of features in memory; it reads more from the file, block by block.
 IN_MEMORY = 256 << 20

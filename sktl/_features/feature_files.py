@@ -1,4 +1,4 @@
-"""`ImageFeatures`: rows of features in files, selected like rows of an array and read when they are needed."""
+"""Files of features, opened as `ImageFeatures`: rows are selected like rows of an array, and read when needed."""
 
 from __future__ import annotations
 
