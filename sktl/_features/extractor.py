@@ -36,8 +36,7 @@ from .feature_rows import COPIED_BYTES, Kept, Rows, rows_per_block
 from .features_as_input import check_images, layout_of, stored_rows
 from .frozen_trunk import EngineFacts
 from .reading_ahead import contents_digest, known_keys, read_ahead, read_keys
-from .trunk_pass import Pass
-from .uncached_images import RowSpace, Wanted
+from .trunk_pass import Pass, RowSpace, Wanted
 
 _ENGINES = APART + "engines"
 
