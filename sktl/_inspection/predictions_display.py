@@ -9,14 +9,13 @@ import numpy as np
 
 from sktl._estimators.wrapped_estimators import (
     check_instance,
-    check_probabilities,
     number_names,
     predicts_labels,
     predicts_numbers,
     samples_for,
 )
 from sktl._evaluation.comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
-from sktl._evaluation.predicted_values import class_answers, label_answers
+from sktl._evaluation.predicted_values import check_probabilities, class_answers, label_answers
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
 from sktl._targets.label_checks import check_labels
