@@ -36,8 +36,6 @@ _PREPROCESSING = Preprocessing(_LARGER, (_LARGER, _LARGER))
 _PAIRS_AT_ONCE = 8
 
 _LEAST_OVERLAP = 0.7
-
-
 # Variances of detail in gray levels: of noise, and above which more contrast does not give a window more weight.
 _NOISE, _DETAIL = 0.5, 4.0
 

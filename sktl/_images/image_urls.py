@@ -351,11 +351,7 @@ def is_web(file_system: Any) -> bool:
 
 
 _local = threading.local()
-
-
 _kinds: set[Any] = set()  # classes of file systems that were used
-
-
 _inherited: list[Any] = []
 
 

@@ -39,8 +39,8 @@ ONLY_IN = {
     "huggingface_hub": {"_backbones.weight_downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.sqlite_database", "_storage.sqlite_store"},
     "click": {
-        "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command",
-        "_cli.saved_models", "_cli.options", "_cli.command_group",
+        "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.evaluate_command", "_cli.report_command",
+        "_cli.export_command", "_cli.saved_models", "_cli.options", "_cli.command_group",
         "_cli.output_files", "_cli.text_formats",
     },
     "pandas": {"_ranking.ranking_table"},
