@@ -16,7 +16,7 @@ from sktl._utils.warnings import warn
 from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-from .folder_layouts import check_names
+from .class_folders import check_names
 from .image_files import listed
 from .label_tables import LabelTable
 from .split_columns import SplitColumn, splits_among
