@@ -1,4 +1,4 @@
-"""Silence what converters print and log about their own code, in the calling thread only."""
+"""Silence what converters print, log and warn about their own code."""
 
 from __future__ import annotations
 
