@@ -26,9 +26,9 @@ from ._datasets.write_features import load_features, write_features
 from ._features.feature_files import ImageFeatures
 from ._images.format_readers import missing_extras
 from ._images.lazy_images import LazyImages
+from ._short_text import shown_value, type_of
 from ._utils.paths import checked_path, kept_path, shown
 from ._utils.warnings import warn
-from ._words import shown_value, type_of
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [

@@ -18,6 +18,7 @@ from sktl._estimators.wrapped_estimators import freezes_predictor, images_for, o
 from sktl._images.input_containers import as_items, check_image_shape
 from sktl._images.lazy_images import LazyImages
 from sktl._ranking.cv_and_scoring import check_splits
+from sktl._short_text import shown_value
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_codes import class_codes
 from sktl._targets.class_targets import ClassTargets
@@ -25,7 +26,6 @@ from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
 from sktl._targets.outputs import LogitOutputs
 from sktl._targets.sample_groups import check_groups
-from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .issues import Issue

@@ -14,6 +14,7 @@ from sktl._backbones.taps import StageLayout
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.samples import Sample
+from sktl._short_text import LONGEST_REASON, one_line
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
@@ -22,7 +23,6 @@ from sktl._training.json_values import plain
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.similar_names import resemblances
 from sktl._utils.threads import n_threads, single_threaded_pool
-from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 from .audit_arguments import (

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 from types import ModuleType
 
-from sktl._words import one_line
+from sktl._short_text import one_line
 
 BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"

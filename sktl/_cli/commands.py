@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 import sktl
+from sktl._short_text import count
 from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
 from sktl._utils.paths import user_path, working_folder
-from sktl._utils.short_text import count
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .audit_command import audit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sktl._utils.short_text import first_few, fitted
+from sktl._short_text import first_few, fitted
 
 from .command_messages import printable
 from .image_sources import WIDTH, ImageSource, resembling

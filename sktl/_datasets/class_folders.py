@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from sktl._images.format_readers import missing_extras
+from sktl._short_text import shown_value
 from sktl._utils.paths import kept_path, shown
 from sktl._utils.similar_names import as_read, as_seen, escaped_groups, groups_alike
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 from .bunch import Bunch, bunch

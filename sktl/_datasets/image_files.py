@@ -18,8 +18,8 @@ from PIL.ImageFile import StubImageFile
 from sktl._images.format_readers import IMAGE_SUFFIXES, is_dicom_image, is_read_by_name, missing_extras
 from sktl._images.pillow_opening import is_icon
 from sktl._images.url_text import is_url, masked
+from sktl._short_text import count, first_few
 from sktl._utils.paths import kept_path, shown, user_path, working_folder
-from sktl._utils.short_text import count, first_few
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sktl._short_text import shown_value
 from sktl._targets.joined_labels import find_joined, separator_in
 from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.paths import shown
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 from .class_folders import check_names

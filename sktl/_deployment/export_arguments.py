@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._estimators.saving import check_sizes
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import as_argument
-from sktl._words import shown_value, type_of
+from sktl._short_text import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, TypicalityError
 from sktl.runtime.document import PRECISIONS
 

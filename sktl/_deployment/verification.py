@@ -13,8 +13,8 @@ from sktl._head.train_head import output_values
 from sktl._images.network_pixels import network_pixels
 from sktl._images.problems import ImageProblem, as_argument
 from sktl._images.samples import Sample
+from sktl._short_text import count
 from sktl._storage.cache import NO_CACHE
-from sktl._utils.short_text import count
 from sktl.exceptions import ExportError, ImageFailure, InvalidImageError, InvalidParameterError
 from sktl.runtime.document import ModelDocument
 

@@ -25,6 +25,7 @@ from sktl._images.format_readers import READERS
 from sktl._images.image_reader import ImageReader
 from sktl._images.input_containers import EMPTY, check_image_shape, is_flattened
 from sktl._images.samples import Sample, as_samples
+from sktl._short_text import shortened, shown_value
 from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
 from sktl._training.json_values import plain
@@ -40,7 +41,6 @@ from sktl._utils.sklearn_compat import (
     validate_parameter_constraints,
     visual_block,
 )
-from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .estimator_summary import SummaryTable, caption_of, facts_of

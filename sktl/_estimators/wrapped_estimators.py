@@ -13,8 +13,8 @@ from sklearn.utils import _safe_indexing
 
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample, as_samples
+from sktl._short_text import error_words, type_of
 from sktl._utils.paths import shown
-from sktl._words import error_words, type_of
 from sktl.exceptions import InvalidInputError
 from sktl.runtime.models import OnnxModel, OnnxRegressor
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.wrapped_estimators import answering
+from sktl._short_text import type_of
 from sktl._targets.class_codes import codes_of
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.target_tables import Table
-from sktl._words import type_of
 from sktl.exceptions import InvalidInputError
 from sktl.runtime.models import OnnxClassifier
 

@@ -18,8 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from sktl._short_text import one_line
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import one_line
 
 from .problems import ImageProblem
 from .tiff import has_tiff_image, is_beyond_pillow

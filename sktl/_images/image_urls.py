@@ -16,11 +16,11 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from sktl._short_text import one_line
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.optional import require
 from sktl._utils.paths import shown, why_no_file
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import one_line
 from sktl.exceptions import MissingPackageError
 
 from .problems import ImageProblem

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from sktl._short_text import LONGEST_REASON, error_words, one_line
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
+from sktl._short_text import shown_value
 from sktl._storage.model_file import Tensors, open_model, write_model
 from sktl._utils.docstrings import documented
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
 from .json_values import decode, encode

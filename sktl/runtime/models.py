@@ -11,7 +11,7 @@ import numpy as np
 
 from sktl._images.image_reader import ImageReader, check_image_reader
 from sktl._images.samples import as_samples
-from sktl._words import shown_value
+from sktl._short_text import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError, ModelFileError, TypicalityError
 
 from .batches import batches
