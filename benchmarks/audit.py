@@ -39,7 +39,7 @@ from sklearn.metrics import roc_auc_score
 from sktl import PretrainedImageClassifier, audit_images
 from sktl._audit.audit_images import _Given, _Usable
 from sktl._audit.copies import find_copies
-from sktl._audit.near_copies import near_copies
+from sktl._audit.copy_confirmation import near_copies
 from sktl._audit.out_of_fold import learner_of, out_of_fold
 from sktl._audit.suspicious_labels import LabeledRows, LabelModel, Votes, label_issues
 from sktl._targets.sample_groups import joined_groups

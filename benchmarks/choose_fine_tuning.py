@@ -30,7 +30,7 @@ from sktl._backbones.backbone import tensors_digest
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._estimators.auto_parameters import TrainingSet, augmentations, resolve_recipe
 from sktl._features.extractor import FeatureExtractor
-from sktl._fine_tuning.training_phases import train_stages
+from sktl._fine_tuning.train_stages import train_stages
 from sktl._head.train_head import train_head
 from sktl._images.samples import as_samples
 from sktl._storage.cache import NO_CACHE

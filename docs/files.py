@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- files, from here -->\n", "<!-- files, to here -->\n"
 # Each imports only from those before it; "" is what lies in no folder, below all and above all.
-FLOOR = ["_words", "exceptions", "_version"]
+FLOOR = ["_short_text", "exceptions", "_version"]
 FOLDERS = [
     "_utils", "_images", "runtime", "_storage", "_backbones", "_features", "_targets", "_training", "_head",
     "_typicality", "_fine_tuning", "_estimators", "_hub", "_evaluation", "_inspection", "_ranking", "_audit",

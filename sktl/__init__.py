@@ -14,7 +14,7 @@ from ._version import __version__ as __version__
 _HOMES = {
     "_audit.audit_images": ("audit_images",),
     "_audit.audit_result": ("ImageAudit",),
-    "_backbones.catalogue": ("BackboneInfo", "list_backbones"),
+    "_backbones.list_backbones": ("BackboneInfo", "list_backbones"),
     "_deployment.export": ("export",),
     "_deployment.export_report": ("ExportReport",),
     "_estimators.classifier": ("PretrainedImageClassifier",),
@@ -43,8 +43,8 @@ if TYPE_CHECKING:  # the same names, where type checkers and editors look for th
     from . import runtime as runtime
     from ._audit.audit_images import audit_images as audit_images
     from ._audit.audit_result import ImageAudit as ImageAudit
-    from ._backbones.catalogue import BackboneInfo as BackboneInfo
-    from ._backbones.catalogue import list_backbones as list_backbones
+    from ._backbones.list_backbones import BackboneInfo as BackboneInfo
+    from ._backbones.list_backbones import list_backbones as list_backbones
     from ._deployment.export import export as export
     from ._deployment.export_report import ExportReport as ExportReport
     from ._estimators.classifier import PretrainedImageClassifier as PretrainedImageClassifier

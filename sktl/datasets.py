@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ._datasets.bunch import Bunch, bunch
-from ._datasets.dataset_parts import joined_labels, parts_in, warn_of_inner_classes, warn_of_new_classes
-from ._datasets.feature_files import load_features, write_features
-from ._datasets.folder_layouts import check_layout, check_names
-from ._datasets.image_files import ImageFiles, existing_folder, has_images, listed
+from ._datasets.class_folders import check_layout, images_of_classes, instead_of_classes
+from ._datasets.dataset_parts import parts_in, warn_of_inner_classes, warn_of_new_classes
+from ._datasets.image_files import ImageFiles, besides, existing_folder, warn_of_ignored
 from ._datasets.label_tables import LabelTable, chosen_columns, located, names_of, without_repeats
 from ._datasets.library_datasets import from_dataset
 from ._datasets.split_columns import about_splits
 from ._datasets.synthetic_datasets import make_cats, make_leaves, make_radiographs, make_surface_defects
 from ._datasets.table_values import KINDS, possible_splits, values_of
-from ._features.image_features import ImageFeatures
+from ._datasets.write_features import load_features, write_features
+from ._features.feature_files import ImageFeatures
 from ._images.format_readers import missing_extras
 from ._images.lazy_images import LazyImages
+from ._short_text import shown_value, type_of
 from ._utils.paths import checked_path, kept_path, shown
-from ._utils.short_text import count
 from ._utils.warnings import warn
-from ._words import shown_value, type_of
 from .exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 __all__ = [
@@ -114,46 +112,10 @@ def load_image_folder(folder: str | os.PathLike[str], *, nested: str = "merge") 
     if not classes:
         raise InvalidInputError(
             f"folder={shown(str(root))} has no subfolders. It needs one per class, as in {root.name}/cat/1.jpg and "
-            f"{root.name}/dog/1.jpg.{_instead_of_classes(root)}"
+            f"{root.name}/dog/1.jpg.{instead_of_classes(root)}"
         )
     check_layout(root, classes, nested)
-    return _of_classes(files, {path.name: path for path in classes}, nested)
-
-
-def _instead_of_classes(root: Path) -> str:
-    """Return what a folder without subfolders may be, and how it is read."""
-    tables = [name for name in sorted(os.listdir(root)) if name.lower().endswith((".csv", ".tsv"))]
-    if tables:
-        return f" If {shown(tables[0])} holds the labels of the images, use load_label_table."
-    return " To predict images that have no class, use list_images." if has_images(root) else ""
-
-
-def _of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> Bunch:
-    """Return the images below the folders of classes."""
-    if nested not in ("merge", "join"):
-        raise InvalidParameterError(f"nested={shown_value(nested)} must be 'merge' or 'join'.")
-    check_names(folders)
-    for name, path in folders.items():
-        n_others, n_links = len(files.others), len(files.links)
-        if not files.add(path, name):
-            links = "links to other classes" if len(files.links) > n_links else ""
-            raise InvalidInputError(
-                f"The class folder {shown(str(path))} has no images{_besides(len(files.others) - n_others, links)}. "
-                f"{missing_extras(files.others[n_others:]) or 'Remove it, or add images.'}"
-            )
-    labels, names = files.labels, [*folders]
-    if nested == "join":
-        labels = joined_labels(folders, files.images, files.labels)
-        check_names(names := sorted(set(labels)))
-    _warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
-    return bunch(data=np.array(files.images), target=np.array(labels), target_names=names, ignored=files.ignored)
-
-
-def _besides(n_others: int, links: str = "") -> str:
-    """Return what else a folder without images has, in parentheses."""
-    others = count(n_others, "other file") if n_others else ""
-    found = ", and ".join(filter(None, [others, links]))
-    return f" ({found})" if found else ""
+    return images_of_classes(files, {path.name: path for path in classes}, nested)
 
 
 def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -> Bunch:
@@ -217,7 +179,7 @@ def load_image_parts(folder: str | os.PathLike[str], *, nested: str = "merge") -
         parts[part] = (
             load_image_folder(kept_path(folders[""]), nested=nested)
             if is_above
-            else _of_classes(ImageFiles(root), folders, nested)
+            else images_of_classes(ImageFiles(root), folders, nested)
         )
     warn_of_new_classes(root, {part: images.target_names for part, images in parts.items()})
     return parts
@@ -380,9 +342,9 @@ def list_images(folder: str | os.PathLike[str]) -> np.ndarray:
     root = existing_folder(folder, "Pass a folder of images.")
     files = ImageFiles(root)
     if not files.add(root):
-        message = f"folder={shown(str(root))} has no images{_besides(len(files.others))}."
+        message = f"folder={shown(str(root))} has no images{besides(len(files.others))}."
         raise InvalidInputError(f"{message} {missing_extras(files.others)}".rstrip())
-    _warn_of_ignored(files, "images")
+    warn_of_ignored(files, "images")
     return np.array(files.images)
 
 
@@ -482,17 +444,3 @@ def apply_decisions(
         raise InvalidInputError("The decisions drop all images. Keep some.")
     changed = None if y is None else relabeled(y, of_part, classes, kind)
     return tuple(None if values is None else rows_of(values, rows) for values in (X, changed, *arrays))
-
-
-def _warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
-    """Warn once of other files, once of links, and once of images that links add to two classes."""
-    root = shown(str(files.root))
-    told = [
-        (files.others, "file", f"left out: not {wanted}", f"{more} {missing_extras(files.others)}".strip()),
-        (files.links, "link", "not followed: already listed elsewhere", more),
-        (files.shared, "link", "shared with another class", "Keep each image in one class folder."),
-    ]
-    for paths, noun, what, advice in told:
-        number, verb = count(len(paths), noun), "is" if len(paths) == 1 else "are"
-        if paths:
-            warn(f"{number} in {root} {verb} {what}: {listed(paths)}. {advice}".rstrip(), ImageFolderWarning)

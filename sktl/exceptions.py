@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ._words import LONGEST_REASON, NO_BARE_FILE, one_line, shown_name
+from ._short_text import LONGEST_REASON, NO_BARE_FILE, one_line, shown_name
 
 __all__ = [
     "BackboneError",

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 import sktl
 from sktl import PretrainedImageClassifier, exceptions
+from sktl._short_text import NO_BARE_FILE
 from sktl._utils.devices import halved
-from sktl._words import NO_BARE_FILE
 
 X = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
 Y = list("abcabcabc")

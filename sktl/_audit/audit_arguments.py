@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -18,15 +18,69 @@ from sktl._estimators.wrapped_estimators import freezes_predictor, images_for, o
 from sktl._images.input_containers import as_items, check_image_shape
 from sktl._images.lazy_images import LazyImages
 from sktl._ranking.cv_and_scoring import check_splits
+from sktl._short_text import shown_value
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_codes import class_codes
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.number_targets import number_columns, suggesting_classification, suggesting_regression
-from sktl._words import shown_value
+from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
+from sktl._targets.outputs import LogitOutputs
+from sktl._targets.sample_groups import check_groups
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
-from .subjects import MOST_EXACT, Part
+from .issues import Issue
+from .shared_groups import shared_groups
+from .subjects import MOST_EXACT, Part, Subjects
+
+
+@dataclass(frozen=True)
+class Given:
+    """The checked arguments.
+
+    Attributes
+    ----------
+    subjects : Subjects
+    targets, test_targets : Targets or None
+    shared_groups : list of Issue
+    """
+
+    subjects: Subjects
+    targets: Targets | None
+    test_targets: Targets | None
+    shared_groups: list[Issue]
+
+    @classmethod
+    def of(cls, X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, groups_test: Any, estimator: Any) -> Given:
+        """Return the arguments of `audit_images`, checked."""
+        if y_test is not None and (X_test is None or y is None):
+            raise InvalidInputError("y_test needs X_test and y: pass them too.")
+        parts = {"train": check_part(X, estimator, "X")}
+        n_train = len(parts["train"].samples)
+        targets = test_targets = None
+        if y is not None:
+            targets = check_targets(estimator, y, n_train)
+            parts["train"] = with_targets(parts["train"], targets, y)
+        if X_test is not None:
+            parts["test"] = check_part(X_test, estimator, "X_test")
+        if y_test is not None:
+            assert targets is not None
+            test_targets = check_test_targets(targets, y_test, len(parts["test"].samples))
+            parts["test"] = with_targets(parts["test"], test_targets, y_test)
+        subjects = Subjects(parts, check_groups(groups, n_train))
+        n_test = len(parts["test"].samples) if "test" in parts else None
+        return cls(subjects, targets, test_targets, shared_groups(groups, groups_test, n_train, n_test))
+
+    @property
+    def kind(self) -> str:
+        """What `y` has for each image: "classes", "labels", "numbers" or, without `y`, ""."""
+        kinds: dict[Any, str] = {ClassTargets: "classes", LabelTargets: "labels", NumberTargets: "numbers"}
+        return kinds.get(type(self.targets), "")
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Classes or names of labels."""
+        outputs = None if self.targets is None else self.targets.outputs
+        return outputs.classes if isinstance(outputs, LogitOutputs) else np.empty(0, dtype="U1")
 
 
 def check_estimator(estimator: Any, random_state: Any) -> tuple[Any, PretrainedImagePredictor, int]:

@@ -13,9 +13,8 @@ from sktl._images.decoding import ImageProblem
 from sktl._images.samples import Sample
 from sktl._inspection.display_thumbnails import picture
 from sktl._inspection.figure_layout import axes_grid, letters_across, picture_cell, show_picture
+from sktl._short_text import fitted, shown_value
 from sktl._utils.arguments import check_count
-from sktl._utils.short_text import fitted
-from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .issues import KINDS

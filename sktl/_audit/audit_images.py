@@ -14,36 +14,30 @@ from sktl._backbones.taps import StageLayout
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._features.extractor import FeatureExtractor
 from sktl._images.samples import Sample
+from sktl._short_text import LONGEST_REASON, one_line
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._targets.number_targets import NumberTargets
-from sktl._targets.outputs import LogitOutputs
-from sktl._targets.sample_groups import check_groups, joined_groups
+from sktl._targets.sample_groups import joined_groups
 from sktl._training.json_values import plain
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.similar_names import resemblances
 from sktl._utils.threads import n_threads, single_threaded_pool
-from sktl._words import LONGEST_REASON, one_line
-from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
+from sktl.exceptions import ImageFailure, InvalidImageError
 
 from .audit_arguments import (
+    Given,
     among,
     check_estimator,
     check_folds,
-    check_part,
-    check_targets,
-    check_test_targets,
     folds_of_usable,
     keep_together,
-    with_targets,
 )
 from .audit_result import ImageAudit
 from .copies import Copies, connected_note, copy_issues, find_copies
 from .issues import Issue, Note, as_array
 from .out_of_fold import learner_of
 from .rare_classes import rare_classes
-from .shared_groups import shared_groups
 from .shortcuts import shortcuts
 from .subjects import Subjects
 from .suspicious_labels import LabeledRows, LabelModel, Votes, are_judged, label_issues, unjudged
@@ -153,7 +147,7 @@ def audit_images(
     """
     estimator, computes, seed = check_estimator(estimator, random_state)
     cv = check_folds(cv)
-    given = _Given.of(X, y, groups, X_test, y_test, groups_test, estimator)
+    given = Given.of(X, y, groups, X_test, y_test, groups_test, estimator)
     with single_threaded_pool(n_threads(computes.n_jobs)) as pool:
         usable = _Usable.of(given.subjects, computes, pool)
         copies = find_copies(usable.thumbnails, given.subjects.samples, usable.own, pool)
@@ -174,55 +168,6 @@ def audit_images(
         _kind=given.kind,
         _notes=[finding.text for finding in found if isinstance(finding, Note)],
     )
-
-
-@dataclass(frozen=True)
-class _Given:
-    """The checked arguments.
-
-    Attributes
-    ----------
-    subjects : Subjects
-    targets, test_targets : Targets or None
-    shared_groups : list of Issue
-    """
-
-    subjects: Subjects
-    targets: Targets | None
-    test_targets: Targets | None
-    shared_groups: list[Issue]
-
-    @classmethod
-    def of(cls, X: Any, y: Any, groups: Any, X_test: Any, y_test: Any, groups_test: Any, estimator: Any) -> _Given:
-        if y_test is not None and (X_test is None or y is None):
-            raise InvalidInputError("y_test needs X_test and y: pass them too.")
-        parts = {"train": check_part(X, estimator, "X")}
-        n_train = len(parts["train"].samples)
-        targets = test_targets = None
-        if y is not None:
-            targets = check_targets(estimator, y, n_train)
-            parts["train"] = with_targets(parts["train"], targets, y)
-        if X_test is not None:
-            parts["test"] = check_part(X_test, estimator, "X_test")
-        if y_test is not None:
-            assert targets is not None
-            test_targets = check_test_targets(targets, y_test, len(parts["test"].samples))
-            parts["test"] = with_targets(parts["test"], test_targets, y_test)
-        subjects = Subjects(parts, check_groups(groups, n_train))
-        n_test = len(parts["test"].samples) if "test" in parts else None
-        return cls(subjects, targets, test_targets, shared_groups(groups, groups_test, n_train, n_test))
-
-    @property
-    def kind(self) -> str:
-        """What `y` has for each image: "classes", "labels", "numbers" or, without `y`, ""."""
-        kinds: dict[Any, str] = {ClassTargets: "classes", LabelTargets: "labels", NumberTargets: "numbers"}
-        return kinds.get(type(self.targets), "")
-
-    @property
-    def classes(self) -> np.ndarray:
-        """Classes or names of labels."""
-        outputs = None if self.targets is None else self.targets.outputs
-        return outputs.classes if isinstance(outputs, LogitOutputs) else np.empty(0, dtype="U1")
 
 
 @dataclass(frozen=True)
@@ -306,7 +251,7 @@ class _Checks:
 
     Parameters
     ----------
-    given : _Given
+    given : Given
     usable : _Usable
         With at least one training image.
     copies : Copies
@@ -315,7 +260,7 @@ class _Checks:
     seed : int
     """
 
-    given: _Given
+    given: Given
     usable: _Usable
     copies: Copies
     estimator: Any

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from sktl._images.samples import Sample
+from sktl._short_text import count, shown_value
 from sktl._utils.optional import require
 from sktl._utils.paths import in_utf8
-from sktl._utils.short_text import count
-from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError, MissingPackageError
 
 from .audit_display import AuditDisplay, plot_issues

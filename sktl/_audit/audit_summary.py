@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sktl._utils.short_text import count, fitted
+from sktl._short_text import count, fitted
 
 from .issues import LETTERS
 

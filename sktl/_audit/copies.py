@@ -15,10 +15,10 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
-from sktl._utils.short_text import fitted
+from sktl._short_text import fitted
 
+from .copy_confirmation import near_copies
 from .issues import LETTERS, Issue, Note
-from .near_copies import near_copies
 from .subjects import Subjects
 from .thumbnails import Thumbnail
 

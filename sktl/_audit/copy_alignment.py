@@ -1,4 +1,4 @@
-"""Align possible copies: the affine map under which one image looks like a part of the other.
+"""Align possible copies, from coarse to fine: the affine map under which one image looks like a part of the other.
 
 Gauss-Newton steps on standardized images, from coarse to fine (S. Baker and I. Matthews, "Lucas-Kanade 20 Years On: A
 Unifying Framework", IJCV 2004, the inverse compositional algorithm). Coordinates run from -1 to 1 along each side.
@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
+
+from .copy_candidates import Candidates, starts, turned
+from .thumbnails import SIDE
 
 # Which entries of a map may change, and how: shifts and a zoom, also a zoom of its own for each axis, or everything.
 # A copy is hardly ever rotated or sheared, and with fewer degrees of freedom, steps from a rough start go astray less.
@@ -24,6 +31,35 @@ _OF_SLOPES = torch.tensor([[0, 1], [1, 2]], device="cpu")
 _LONGEST_STEP = 0.15
 _DAMPING = 1e-3
 _LEAST_DEVIATION = 1e-3
+_STEPS_ENLARGED = 5
+# Changes of brightness over longer distances than this, in pixels, do not count. Otherwise, what lies around a part of
+# an image, and was cropped from its copy, would lead the alignment astray.
+_LIGHT = 6.0
+# Pixels of images of pairs per task, whose intermediate values then stay in the processor's cache.
+_PIXELS_AT_ONCE = 64 * (SIDE // 2) ** 2
+
+
+class _Level(NamedTuple):
+    """How pairs are aligned: at which size, smoothness and places, by which motions, in how many steps, and how well.
+
+    Smooth images are compared at every second pixel of each side, which takes a quarter of the time. Less smooth images
+    would be aligned too roughly by so few pixels.
+    """
+
+    side: int
+    blur: float
+    stride: int
+    motions: torch.Tensor
+    n_steps: int
+    least: float
+
+
+_LEVELS = (
+    _Level(SIDE // 2, 1.5, 2, ZOOM, 4, 0.45),
+    _Level(SIDE // 2, 0.8, 1, STRETCH, 4, 0.55),
+    _Level(SIDE // 2, 0.6, 1, AFFINE, 4, 0.55),
+    _Level(SIDE, 1.2, 1, AFFINE, 2, 0.6),
+)
 
 
 def blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -175,3 +211,100 @@ def _is_even(linear: torch.Tensor) -> torch.Tensor:
     # The sum of their squares and their product are known without computing them.
     squares, area = linear.square().sum(dim=(1, 2)), torch.linalg.det(linear).abs()
     return squares < (1.2 + 1 / 1.2) * area
+
+
+def aligned(
+    thumbnails: torch.Tensor, aspects: torch.Tensor, candidates: Candidates, pool: ThreadPoolExecutor
+) -> tuple[Candidates, torch.Tensor]:
+    """Return the candidates that look alike at all levels, and their maps.
+
+    Parameters
+    ----------
+    thumbnails : uint8 tensor of shape (n_images, 96, 96)
+    aspects : float32 tensor of shape (n_images,)
+        Width of the images, divided by their height.
+    candidates : Candidates
+    pool : ThreadPoolExecutor
+    """
+    maps = starts(candidates.window)
+    for level in _LEVELS:
+        candidates, maps = _aligned_at(level, thumbnails, aspects, candidates, maps, pool)
+    return candidates, maps
+
+
+def aligned_enlarged(whole: torch.Tensor, part: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Return better maps of pairs, from images that are larger than thumbnails."""
+    finest, enlarged = _LEVELS[-1], part.shape[-1] / SIDE
+    first, second = (blurred(images, finest.blur) - blurred(images, enlarged * _LIGHT) for images in (whole, part))
+    return refined(first, second, maps, finest.motions, _STEPS_ENLARGED, stride=2)
+
+
+def in_blocks(
+    side: int,
+    compute: Callable[[Candidates, torch.Tensor], tuple[torch.Tensor, ...]],
+    candidates: Candidates,
+    maps: torch.Tensor,
+    pool: ThreadPoolExecutor,
+) -> Iterator[torch.Tensor]:
+    """Return the columns that a function returns for the pairs and their maps, computed by threads block by block."""
+    n_at_once = _PIXELS_AT_ONCE // side**2
+    blocks = (Candidates(*block) for block in zip(*(column.split(n_at_once) for column in candidates), strict=True))
+    found = [*pool.map(compute, blocks, maps.split(n_at_once))]
+    return map(torch.cat, zip(*found, strict=True))
+
+
+def _aligned_at(
+    level: _Level,
+    thumbnails: torch.Tensor,
+    aspects: torch.Tensor,
+    candidates: Candidates,
+    maps: torch.Tensor,
+    pool: ThreadPoolExecutor,
+) -> tuple[Candidates, torch.Tensor]:
+    """Refine the maps of pairs. Return the pairs that still look alike, and their maps."""
+    numbers, places = torch.unique(torch.stack([candidates.whole, candidates.part]), return_inverse=True)
+    blocks = thumbnails[numbers].split(_PIXELS_AT_ONCE // SIDE**2)
+    images = torch.cat([*pool.map(partial(_at_level, level), blocks)])
+
+    def align(block: Candidates, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        whole, part = images_of(images, block)
+        maps = refined(whole, part, maps, level.motions, level.n_steps, level.stride)
+        return maps, agreement(whole, part, maps, level.stride)
+
+    maps, agreed = in_blocks(level.side, align, candidates._replace(whole=places[0], part=places[1]), maps, pool)
+    alike = (agreed >= level.least) & is_plausible(maps, _aspects(aspects, candidates))
+    return candidates.take(alike), maps[alike]
+
+
+def _at_level(level: _Level, thumbnails: torch.Tensor) -> torch.Tensor:
+    """Return thumbnails as a level compares them, in half precision, which is all that is kept of them."""
+    rows, light = _filters(level.side, level.blur)
+    images = thumbnails.float()
+    return (rows @ images @ rows.T - light @ images @ light.T).half()
+
+
+@functools.cache
+def _filters(side: int, blur: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the matrices that make columns smaller and smooth them, and that leave their slow changes only."""
+    n = SIDE // side
+    rows = smoothing(side, blur) @ torch.eye(side).repeat_interleave(n, dim=1) / n
+    return rows, rows @ smoothing(SIDE, _LIGHT)
+
+
+def images_of(thumbnails: torch.Tensor, block: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both images of some pairs, as floats; the second is turned."""
+    return thumbnails[block.whole].float(), turned_each(thumbnails[block.part].float(), block.turn)
+
+
+def turned_each(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    images = images.clone()
+    for turn in turns.unique().tolist():
+        rows = turns == turn
+        images[rows] = turned(images[rows], turn)
+    return images
+
+
+def _aspects(aspects: torch.Tensor, block: Candidates) -> torch.Tensor:
+    """Return the aspect ratios of both images of some pairs; the second is turned."""
+    part = aspects[block.part]
+    return torch.stack([aspects[block.whole], torch.where(block.turn >= 4, 1 / part, part)], dim=1)

@@ -1,4 +1,4 @@
-"""Confirm copies in pixels: candidates are aligned from coarse to fine, then compared window by window.
+"""Confirm near copies in pixels: on thumbnails, and then on larger images, which show text and small parts.
 
 Photos of one kind have similar outlines, but only copies share their fine detail everywhere. The score of a pair is
 therefore the correlation of fine detail, averaged over the windows in which there is detail.
@@ -6,7 +6,6 @@ therefore the correlation of fine detail, averaged over the windows in which the
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,49 +13,31 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from .copy_alignment import AFFINE, STRETCH, ZOOM, agreement, blurred, grid, is_plausible, refined, smoothing, warped
-from .copy_candidates import Candidates, starts, turned
+from sktl._images.decoding import ImageProblem, decode
+from sktl._images.preprocessing import Preprocessing
+from sktl._images.samples import Sample
+
+from .copy_alignment import aligned, aligned_enlarged, grid, images_of, in_blocks, turned_each, warped
+from .copy_candidates import Candidates, Descriptors
 from .copy_differences import detail, local_differences, window_means, within
-from .thumbnails import SIDE
+from .thumbnails import SIDE, WHOLE, Box, Thumbnail, squeezed
 
 # Chosen on some planted copies and originals of six sets of images; docs/guide/clean_data.md has figures for others.
 CONFIRMED = 0.9
 # Largest local difference between copies. Chosen on planted copies of 60 random images of five sets, and on drawn
 # parts, forms, receipts and scenes. The images overlap with those of the table.
 _DIFFERENT = 8.0
+# Side of the larger images, and how much smaller images may be that are enlarged to it.
+_LARGER, _ENLARGED = 2 * SIDE, 1.3
+_PREPROCESSING = Preprocessing(_LARGER, (_LARGER, _LARGER))
+_PAIRS_AT_ONCE = 8
 
-
-class _Level(NamedTuple):
-    """How pairs are aligned: at which size, smoothness and places, by which motions, in how many steps, and how well.
-
-    Smooth images are compared at every second pixel of each side, which takes a quarter of the time. Less smooth images
-    would be aligned too roughly by so few pixels.
-    """
-
-    side: int
-    blur: float
-    stride: int
-    motions: torch.Tensor
-    n_steps: int
-    least: float
-
-
-_LEVELS = (
-    _Level(SIDE // 2, 1.5, 2, ZOOM, 4, 0.45),
-    _Level(SIDE // 2, 0.8, 1, STRETCH, 4, 0.55),
-    _Level(SIDE // 2, 0.6, 1, AFFINE, 4, 0.55),
-    _Level(SIDE, 1.2, 1, AFFINE, 2, 0.6),
-)
-_STEPS_ENLARGED = 5
-# Changes of brightness over longer distances than this, in pixels, do not count. Otherwise, what lies around a part of
-# an image, and was cropped from its copy, would lead the alignment astray.
-_LIGHT = 6.0
 _LEAST_OVERLAP = 0.7
 # Variances of detail in gray levels: of noise, and above which more contrast does not give a window more weight.
 _NOISE, _DETAIL = 0.5, 4.0
-# Pixels of images of pairs per task, whose intermediate values then stay in the processor's cache.
-_PIXELS_AT_ONCE = 64 * (SIDE // 2) ** 2
 
 
 class Confirmed(NamedTuple):
@@ -91,88 +72,16 @@ def confirm(gray: np.ndarray, aspects: np.ndarray, candidates: Candidates, pool:
     candidates : Candidates
     pool : ThreadPoolExecutor
     """
-    thumbnails, maps = torch.from_numpy(gray), starts(candidates.window)
-    for level in _LEVELS:
-        candidates, maps = _aligned(thumbnails, torch.from_numpy(aspects), level, candidates, maps, pool)
-    (scores,) = _in_blocks(SIDE, lambda *block: (_scores(thumbnails, *block),), candidates, maps, pool)
+    thumbnails = torch.from_numpy(gray)
+    candidates, maps = aligned(thumbnails, torch.from_numpy(aspects), candidates, pool)
+    (scores,) = in_blocks(SIDE, lambda *block: (_scores(thumbnails, *block),), candidates, maps, pool)
     kept = scores >= CONFIRMED
     return Confirmed(candidates.take(kept), maps[kept], scores[kept].double().numpy())
 
 
-def _in_blocks(
-    side: int,
-    compute: Callable[[Candidates, torch.Tensor], tuple[torch.Tensor, ...]],
-    candidates: Candidates,
-    maps: torch.Tensor,
-    pool: ThreadPoolExecutor,
-) -> Iterator[torch.Tensor]:
-    """Return the columns that a function returns for the pairs and their maps, computed by threads block by block."""
-    n_at_once = _PIXELS_AT_ONCE // side**2
-    blocks = (Candidates(*block) for block in zip(*(column.split(n_at_once) for column in candidates), strict=True))
-    found = [*pool.map(compute, blocks, maps.split(n_at_once))]
-    return map(torch.cat, zip(*found, strict=True))
-
-
-def _aligned(
-    thumbnails: torch.Tensor,
-    aspects: torch.Tensor,
-    level: _Level,
-    candidates: Candidates,
-    maps: torch.Tensor,
-    pool: ThreadPoolExecutor,
-) -> tuple[Candidates, torch.Tensor]:
-    """Refine the maps of pairs. Return the pairs that still look alike, and their maps."""
-    numbers, places = torch.unique(torch.stack([candidates.whole, candidates.part]), return_inverse=True)
-    blocks = thumbnails[numbers].split(_PIXELS_AT_ONCE // SIDE**2)
-    images = torch.cat([*pool.map(partial(_at_level, level), blocks)])
-
-    def align(block: Candidates, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        whole, part = _images(images, block)
-        maps = refined(whole, part, maps, level.motions, level.n_steps, level.stride)
-        return maps, agreement(whole, part, maps, level.stride)
-
-    maps, agreed = _in_blocks(level.side, align, candidates._replace(whole=places[0], part=places[1]), maps, pool)
-    alike = (agreed >= level.least) & is_plausible(maps, _aspects(aspects, candidates))
-    return candidates.take(alike), maps[alike]
-
-
-def _at_level(level: _Level, thumbnails: torch.Tensor) -> torch.Tensor:
-    """Return thumbnails as a level compares them, in half precision, which is all that is kept of them."""
-    rows, light = _filters(level.side, level.blur)
-    images = thumbnails.float()
-    return (rows @ images @ rows.T - light @ images @ light.T).half()
-
-
-@functools.cache
-def _filters(side: int, blur: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the matrices that make columns smaller and smooth them, and that leave their slow changes only."""
-    n = SIDE // side
-    rows = smoothing(side, blur) @ torch.eye(side).repeat_interleave(n, dim=1) / n
-    return rows, rows @ smoothing(SIDE, _LIGHT)
-
-
-def _images(thumbnails: torch.Tensor, block: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return both images of some pairs, as floats; the second is turned."""
-    return thumbnails[block.whole].float(), _turned(thumbnails[block.part].float(), block.turn)
-
-
-def _turned(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    images = images.clone()
-    for turn in turns.unique().tolist():
-        rows = turns == turn
-        images[rows] = turned(images[rows], turn)
-    return images
-
-
-def _aspects(aspects: torch.Tensor, block: Candidates) -> torch.Tensor:
-    """Return the aspect ratios of both images of some pairs; the second is turned."""
-    part = aspects[block.part]
-    return torch.stack([aspects[block.whole], torch.where(block.turn >= 4, 1 / part, part)], dim=1)
-
-
 def _scores(thumbnails: torch.Tensor, block: Candidates, maps: torch.Tensor) -> torch.Tensor:
     """Return the score of each pair."""
-    whole, part = _images(thumbnails, block)
+    whole, part = images_of(thumbnails, block)
     values, inside = warped(whole, maps, grid(SIDE))
     first, second = detail(values.view_as(part)), detail(part)
     # Windows that reach beyond the image, or into what smoothing mixes with the outside, do not count.
@@ -198,9 +107,135 @@ def agree(whole: torch.Tensor, part: torch.Tensor, confirmed: Confirmed) -> torc
         Both images of the pairs: thumbnails, or larger images, with which the pairs are then aligned better.
     confirmed : Confirmed
     """
-    whole, part, maps = whole.float(), _turned(part.float(), confirmed.candidates.turn), confirmed.maps
-    if (enlarged := part.shape[-1] / SIDE) > 1:
-        finest = _LEVELS[-1]
-        first, second = (blurred(images, finest.blur) - blurred(images, enlarged * _LIGHT) for images in (whole, part))
-        maps = refined(first, second, maps, finest.motions, _STEPS_ENLARGED, stride=2)
+    whole, part, maps = whole.float(), turned_each(part.float(), confirmed.candidates.turn), confirmed.maps
+    if part.shape[-1] > SIDE:
+        maps = aligned_enlarged(whole, part, maps)
     return local_differences(whole, part, maps) <= _DIFFERENT
+
+
+class View(NamedTuple):
+    """An image, or the part of it that lies between two bars.
+
+    Attributes
+    ----------
+    position : int
+    gray : uint8 array of shape (96, 96)
+    aspect : float
+        Width divided by height.
+    size : float
+        Side in pixels of a square of the same area.
+    box : (float, float, float, float)
+        Left, top, right and bottom, as shares of the image.
+    """
+
+    position: int
+    gray: np.ndarray
+    aspect: float
+    size: float
+    box: Box = WHOLE
+
+    def larger(self, sample: Sample) -> np.ndarray:
+        """Read the image again, in gray levels.
+
+        An image that has changed and cannot be used is black, which contradicts nothing: its thumbnail decides.
+        """
+        try:
+            return squeezed(decode(sample.read(), _PREPROCESSING), _LARGER, self.box)
+        except ImageProblem:
+            return np.zeros((_LARGER, _LARGER), dtype=np.uint8)
+
+
+def near_copies(
+    thumbnails: dict[int, Thumbnail], samples: list[Sample], features: np.ndarray, pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of positions, int64 of shape (n_pairs, 2), and their scores in [0, 1].
+
+    Parameters
+    ----------
+    thumbnails : dict of int to Thumbnail
+        Thumbnails by position, in order.
+    samples : list of Sample
+    features : float32 array of shape (n_thumbnails, n_features)
+    pool : ThreadPoolExecutor
+    """
+    views = [*_views(thumbnails)]
+    if len(thumbnails) < 2:
+        return np.empty((0, 2), dtype=np.int64), np.empty(0)
+    gray = np.stack([view.gray for view in views])
+    positions = np.array([view.position for view in views])
+    candidates = Descriptors(gray, pool).candidates(features[np.searchsorted([*thumbnails], positions)])
+    apart = positions[candidates.whole.numpy()] != positions[candidates.part.numpy()]
+    aspects = np.array([view.aspect for view in views], dtype=np.float32)
+    found = confirm(gray, aspects, candidates.take(apart), pool)
+    ends = np.stack([found.candidates.whole.numpy(), found.candidates.part.numpy()], axis=1)
+    pairs = np.sort(positions[ends], axis=1)
+    order = np.argsort(-found.scores, kind="stable")
+    order = order[np.sort(np.unique(pairs[order], axis=0, return_index=True)[1])]
+    pairs, found = pairs[order], found.take(order)
+    kept = connected(pairs, lambda some: _agree(views, samples, found.take(some), pool))
+    return pairs[kept], found.scores[kept]
+
+
+def _views(thumbnails: dict[int, Thumbnail]) -> Iterator[View]:
+    for position, kept in thumbnails.items():
+        yield View(position, kept.gray, kept.aspect, float(np.sqrt(np.prod(kept.shape))))
+    for position, kept in thumbnails.items():
+        if (inner := kept.inner) is not None:
+            left, top, right, bottom = inner.box
+            size = float(np.sqrt(np.prod(kept.shape) * (right - left) * (bottom - top)))
+            yield View(position, inner.gray, inner.aspect, size, inner.box)
+
+
+def connected(pairs: np.ndarray, agreed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return True for pairs whose images are connected by pairs that agree, except for those that do not agree.
+
+    Many pairs among few images need only as many comparisons as connect them: in each round, the first pair that
+    connects a component with another one.
+
+    Parameters
+    ----------
+    pairs : int64 array of shape (n_pairs, 2)
+        The best first.
+    agreed : callable
+        Takes rows of `pairs`, and returns which of them agree.
+    """
+    refused, held = np.zeros(len(pairs), dtype=bool), np.zeros(len(pairs), dtype=bool)
+    n = int(pairs.max(initial=-1)) + 1
+    components = np.arange(n)
+    while True:
+        ends = components[pairs]
+        joined = ends[:, 0] == ends[:, 1]
+        unknown = np.flatnonzero(~joined & ~refused)
+        if not len(unknown):
+            return joined & ~refused
+        _, first = np.unique(ends[unknown].ravel(), return_index=True)
+        chosen = np.unique(unknown[first // 2])
+        good = agreed(chosen)
+        held[chosen[good]] = refused[chosen[~good]] = True
+        edges = pairs[held]
+        _, components = connected_components(coo_array((np.ones(len(edges)), edges.T), shape=(n, n)), directed=False)
+
+
+def _agree(views: list[View], samples: list[Sample], found: Confirmed, pool: ThreadPoolExecutor) -> np.ndarray:
+    """Return which pairs agree in all windows of the thumbnails, and of larger images where these show more."""
+    whole, part = (ends.numpy() for ends in (found.candidates.whole, found.candidates.part))
+    shares = torch.linalg.det(found.maps[:, :, :2]).clamp_min(0).sqrt().numpy()
+    sizes = np.array([view.size for view in views])
+    show_more = _ENLARGED * np.minimum(sizes[whole] * shares, sizes[part]) >= _LARGER
+
+    def of(read: Callable[[View], np.ndarray], rows: np.ndarray) -> np.ndarray:
+        images = {i: read(views[i]) for i in np.unique([whole[rows], part[rows]]).tolist()}
+        first, second = (torch.from_numpy(np.stack([images[i] for i in end[rows].tolist()])) for end in (whole, part))
+        return agree(first, second, found.take(rows)).numpy()
+
+    agreed = np.ones(len(whole), dtype=bool)
+    for read, of_interest in ((_thumbnail, True), (lambda view: view.larger(samples[view.position]), show_more)):
+        rows = np.flatnonzero(agreed & of_interest)
+        blocks = [rows[start : start + _PAIRS_AT_ONCE] for start in range(0, len(rows), _PAIRS_AT_ONCE)]
+        for block, good in zip(blocks, pool.map(partial(of, read), blocks), strict=True):
+            agreed[block] = good
+    return agreed
+
+
+def _thumbnail(view: View) -> np.ndarray:
+    return view.gray

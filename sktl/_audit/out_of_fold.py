@@ -17,7 +17,7 @@ from sktl._estimators.auto_parameters import Chosen, TrainingSet, choose, resolv
 from sktl._estimators.classifier import PretrainedImageClassifier
 from sktl._estimators.predictor import PretrainedImagePredictor
 from sktl._estimators.regressor import PretrainedImageRegressor
-from sktl._estimators.wrapped_estimators import of_ones
+from sktl._evaluation.predicted_values import of_ones
 from sktl._head.held_out_outputs import held_out_outputs
 from sktl._ranking.features_estimator import FeaturesEstimator
 from sktl._targets.base_targets import Targets

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sktl._short_text import count
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._utils.short_text import count
 
 from .issues import Issue
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sktl._evaluation.group_figures import Groups
-from sktl._utils.short_text import count
+from sktl._short_text import count
 from sktl.exceptions import InvalidInputError
 
 from .issues import Issue

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from sklearn.tree import ExtraTreeClassifier
 
+from sktl._short_text import percent
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
-from sktl._utils.short_text import percent
 
 from .issues import Issue
 from .out_of_fold import OutOfFold

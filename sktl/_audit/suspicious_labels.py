@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from sktl._short_text import fitted, percent, rounded
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
 from sktl._targets.number_targets import MAD_TO_STD, NumberTargets
-from sktl._utils.short_text import fitted, percent, rounded
 
 from .copies import divided
 from .issues import LETTERS, Issue, Note

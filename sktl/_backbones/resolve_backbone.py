@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from sktl._images.preprocessing import Preprocessing
+from sktl._short_text import shown_value, type_of
 from sktl._utils.paths import user_path
 from sktl._version import version_of
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, UnknownBackboneError
 
 from . import model_libraries as _libraries

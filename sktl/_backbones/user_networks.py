@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sktl._images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from sktl._short_text import error_words, type_of
 from sktl._utils.process_errors import raise_process_error
 from sktl._utils.random import generator, seeded_globals
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
-from sktl._words import error_words, type_of
 from sktl.exceptions import BackboneError, BackboneWarning, InvalidParameterError
 
 from . import model_libraries as _libraries

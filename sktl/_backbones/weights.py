@@ -14,13 +14,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from sktl._short_text import count, first_few, type_of
 from sktl._storage.foreign_files import beginning, describe, is_archive
 from sktl._storage.model_file import FORMAT_KEY, NETWORK, open_model
 from sktl._utils.paths import is_utf8, shown, working_folder
 from sktl._utils.process_errors import raise_process_error
-from sktl._utils.short_text import count, first_few
 from sktl._utils.threads import single_threaded_pool
-from sktl._words import type_of
 from sktl.exceptions import (
     ModelFileError,
     WeightsCorruptError,

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from sktl._words import one_line
+from sktl._short_text import one_line
 from sktl.exceptions import InputWarning, InvalidImageError, SktlError
 
 from .command_messages import Wording, printable

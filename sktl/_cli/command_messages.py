@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
 from sktl._images.command_reasons import for_command_line
-from sktl._words import cut_middle
+from sktl._short_text import cut_middle
 from sktl.exceptions import ImageFailure, InvalidImageError
 
 # Characters that move the cursor, change the order of letters, end a line, or are not text.

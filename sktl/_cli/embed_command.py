@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 import sktl
+from sktl._short_text import count
 from sktl._utils.paths import user_path
-from sktl._utils.short_text import count
 from sktl.exceptions import InvalidImageError, InvalidImageWarning
 
 from .command_messages import printable

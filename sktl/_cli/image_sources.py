@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sktl
-from sktl._utils.short_text import count, first_few, fitted
+from sktl._short_text import count, first_few, fitted
 from sktl._utils.similar_names import resemblances
 from sktl.exceptions import ImageFolderWarning, InvalidInputError
 

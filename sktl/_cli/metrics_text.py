@@ -12,7 +12,7 @@ from sklearn.metrics import classification_report
 
 from sktl._evaluation import metrics
 from sktl._evaluation.metrics import FIGURES
-from sktl._utils.short_text import count, decimal, fitted
+from sktl._short_text import count, decimal, fitted
 
 from .command_messages import printable
 from .image_sources import WIDTH

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sktl._utils.short_text import distinct_texts
+from sktl._short_text import distinct_texts
 
 
 def kind_of(estimator: Any) -> str:

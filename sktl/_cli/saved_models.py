@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 import sktl
+from sktl._short_text import type_of
 from sktl._utils.paths import user_path
-from sktl._words import type_of
 from sktl.exceptions import ModelFileNotFoundError
 
 from .command_messages import printable

@@ -15,11 +15,10 @@ from sktl._images.input_containers import as_items, is_flattened
 from sktl._images.lazy_images import LazyImages
 from sktl._images.samples import as_samples
 from sktl._images.url_text import masked
+from sktl._short_text import first_shown, shown_value, type_of
 from sktl._targets.target_cells import as_cells, missing_cells
 from sktl._targets.target_tables import is_frame
 from sktl._utils.paths import checked_path, in_utf8, shown
-from sktl._utils.short_text import first_shown
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .csv_rows import rows_of_csv

@@ -18,14 +18,13 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._features.feature_provenance import FeatureSource
 from sktl._features.features_as_input import source_of
 from sktl._images.samples import Sample
+from sktl._short_text import count, first_shown, shortened, shown_value, type_of
 from sktl._storage.parquet_files import FEATURES, NAMES, FeatureFile, Rows
 from sktl._targets.target_cells import as_cells
 from sktl._targets.target_tables import columns_of
 from sktl._training.json_values import plain
 from sktl._utils.paths import in_utf8, shown
-from sktl._utils.short_text import count, first_shown
 from sktl._version import __version__
-from sktl._words import shortened, shown_value, type_of
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError, InvalidParameterError
 
 # What files of the same features have in common, as messages name it.

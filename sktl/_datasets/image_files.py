@@ -15,12 +15,13 @@ from typing import Any
 from PIL import Image
 from PIL.ImageFile import StubImageFile
 
-from sktl._images.format_readers import IMAGE_SUFFIXES, is_dicom_image, is_read_by_name
+from sktl._images.format_readers import IMAGE_SUFFIXES, is_dicom_image, is_read_by_name, missing_extras
 from sktl._images.pillow_opening import is_icon
 from sktl._images.url_text import is_url, masked
+from sktl._short_text import count, first_few
 from sktl._utils.paths import kept_path, shown, user_path, working_folder
-from sktl._utils.short_text import first_few
-from sktl.exceptions import InvalidInputError, InvalidParameterError
+from sktl._utils.warnings import warn
+from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 # Files and folders of operating systems, file managers and network drives, in lower case: previews and trash, whose
 # images must not become training images.
@@ -265,3 +266,24 @@ def _is_dicom(path: str) -> bool:
         return is_dicom_image(path)
     except OSError:
         return False
+
+
+def besides(n_others: int, links: str = "") -> str:
+    """Return what else a folder without images has, in parentheses."""
+    others = count(n_others, "other file") if n_others else ""
+    found = ", and ".join(filter(None, [others, links]))
+    return f" ({found})" if found else ""
+
+
+def warn_of_ignored(files: ImageFiles, wanted: str, more: str = "") -> None:
+    """Warn once of other files, once of links, and once of images that links add to two classes."""
+    root = shown(str(files.root))
+    told = [
+        (files.others, "file", f"left out: not {wanted}", f"{more} {missing_extras(files.others)}".strip()),
+        (files.links, "link", "not followed: already listed elsewhere", more),
+        (files.shared, "link", "shared with another class", "Keep each image in one class folder."),
+    ]
+    for paths, noun, what, advice in told:
+        number, verb = count(len(paths), noun), "is" if len(paths) == 1 else "are"
+        if paths:
+            warn(f"{number} in {root} {verb} {what}: {listed(paths)}. {advice}".rstrip(), ImageFolderWarning)

@@ -13,11 +13,11 @@ import numpy as np
 
 from sktl._images.missing_files import file_meant
 from sktl._images.url_text import is_url, masked
+from sktl._short_text import shown_value
 from sktl._targets.joined_labels import find_joined
 from sktl._utils.paths import shown, user_path
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
 from .csv_rows import rows_of_csv

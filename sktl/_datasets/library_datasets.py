@@ -11,8 +11,8 @@ import numpy as np
 
 from sktl._images.foreign_types import is_instance
 from sktl._images.lazy_images import LazyImages, length_of
+from sktl._short_text import error_words, shown_value, type_of
 from sktl._utils.warnings import warn
-from sktl._words import error_words, shown_value, type_of
 from sktl.exceptions import DatasetWarning, InvalidInputError, InvalidParameterError
 
 from .image_files import listed

@@ -11,12 +11,11 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sktl._images.foreign_types import is_arrow
+from sktl._short_text import first_shown, shown_value
 from sktl._targets.joined_labels import SEPARATOR, split_labels
 from sktl._targets.target_cells import as_cells, as_numbers
 from sktl._targets.target_tables import Table, is_frame, is_table
 from sktl._utils.paths import in_utf8, shown
-from sktl._utils.short_text import first_shown
-from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .audit_decisions import Decision

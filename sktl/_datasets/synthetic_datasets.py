@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sktl._short_text import shown_value
 from sktl._utils import arguments
-from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .bunch import Bunch, bunch

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sktl._short_text import shown_value
 from sktl._targets.joined_labels import find_joined, separator_in
 from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.paths import shown
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-from .folder_layouts import check_names
+from .class_folders import check_names
 from .image_files import listed
 from .label_tables import LabelTable
 from .split_columns import SplitColumn, splits_among

@@ -14,7 +14,6 @@ from sktl._utils.standard_streams import open_streams
 from sktl.exceptions import ExportError
 from sktl.runtime.document import ModelDocument
 
-from .bias_correction import harm, with_corrected_bias
 from .export_arguments import (
     Images,
     check_estimator,
@@ -27,13 +26,24 @@ from .export_arguments import (
 from .export_documents import check_describable, document_of, kind_of
 from .export_paths import Target
 from .export_report import ExportReport
-from .graph import PixelGraph, traced
+from .exported_network import PixelGraph, traced
 from .model_format import Run
 from .onnx_file import check_size, to_onnx, with_half_weights
-from .paired_outputs import Answers, GivenImage, PixelBatches, answers_of_estimator, answers_of_run
-from .quantization import Quantized, quantize
+from .quantization import Quantized, harm, quantize, with_corrected_bias
 from .reference_images import reference_pixels
-from .verification import Comparison, check_document, check_drop, check_rounding, check_variance, drop_of
+from .verification import (
+    Answers,
+    Comparison,
+    GivenImage,
+    PixelBatches,
+    answers_of_estimator,
+    answers_of_run,
+    check_document,
+    check_drop,
+    check_rounding,
+    check_variance,
+    drop_of,
+)
 
 # Enough to order layers by the harm that they do.
 _MOST_FOR_ORDER = 48

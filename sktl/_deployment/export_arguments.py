@@ -15,13 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from sktl._estimators.saving import check_sizes
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import as_argument
-from sktl._words import shown_value, type_of
+from sktl._short_text import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, TypicalityError
 from sktl.runtime.document import PRECISIONS
 
 from .export_paths import FORMATS, Target, check_package
-from .paired_outputs import DRAWINGS, GivenImage
 from .reference_images import default_samples
+from .verification import DRAWINGS, GivenImage
 
 # Fewer images would neither give ranges nor show what int8 costs.
 _LEAST_CALIBRATION = 40

@@ -9,9 +9,9 @@ import numpy as np
 
 from sktl._estimators.estimator_summary import facts_of
 from sktl._hub.model_card import limits_of
+from sktl._short_text import shown_value, type_of
 from sktl._utils.paths import is_utf8
 from sktl._version import library_versions, version_of
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 from sktl.runtime.document import N_REFERENCES, ExportedDocumentError, ModelDocument, References
 

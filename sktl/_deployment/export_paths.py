@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sktl._short_text import shown_value
 from sktl._utils.paths import checked_path, draft_path, is_utf8, naming, shown
-from sktl._words import shown_value
 from sktl.exceptions import ExportError, InvalidParameterError, MissingPackageError, ModelFileNotFoundError
 
 from .model_format import ModelFormat

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sktl._short_text import count
 from sktl._utils.paths import shown
-from sktl._utils.short_text import count
 
 from .verification import UNITS
 

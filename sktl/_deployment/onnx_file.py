@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +19,9 @@ from sktl.runtime.document import INPUT, KEY, ModelDocument
 from sktl.runtime.model_source import ModelSource
 from sktl.runtime.session import Session
 
-from .graph import TRACING, not_exportable
+from .exported_network import TRACING, not_exportable
 from .model_format import ModelFormat, Run
-from .quiet_converters import silent_thread
+from .quiet_converters import quiet_exporter
 
 # Runtimes from 2024 on read it, in browsers too.
 _OPSET = 20
@@ -72,7 +69,7 @@ def to_onnx(program: torch.export.ExportedProgram, output_names: Sequence[str], 
         If ONNX lacks an operation of the network.
     """
     try:
-        with TRACING, _quiet():
+        with TRACING, quiet_exporter():
             found = torch.onnx.export(
                 program,
                 input_names=[INPUT],
@@ -177,19 +174,3 @@ def running(content: bytes) -> Run:
         return outputs
 
     return run
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the converter, whose warnings and progress are about its own code. Needs the lock `TRACING`."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with silent_thread(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sktl._features.openvino import PROPERTIES, core, library, survived
-from sktl._words import one_line
+from sktl._short_text import one_line
 from sktl.exceptions import ExportError
 from sktl.runtime.document import KEY, ModelDocument
 

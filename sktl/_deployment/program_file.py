@@ -14,7 +14,7 @@ import torch
 
 from sktl.runtime.document import KEY, ModelDocument
 
-from .graph import TRACING
+from .exported_network import TRACING
 from .model_format import ModelFormat, Run
 
 _DOCUMENT = f"{KEY}.json"

@@ -1,9 +1,10 @@
-"""Silence what converters print and log about their own code, in the calling thread only."""
+"""Silence what converters print, log and warn about their own code."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -55,3 +56,19 @@ def mute(module: ModuleType) -> None:
 def _print(*values: Any, **options: Any) -> None:
     if not _is_silent():
         print(*values, **options)
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Silence the converter, whose warnings and progress are about its own code. Needs the lock `TRACING`."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with silent_thread(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

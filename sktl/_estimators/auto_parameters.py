@@ -13,6 +13,7 @@ import torch
 from sktl._backbones.taps import StageLayout
 from sktl._head.penalty_selection import PENALTIES, Conditions, cross_validate, joined, refine
 from sktl._images.augmentation import Change, resolve_augmentation
+from sktl._short_text import first_shown
 from sktl._targets.base_targets import Targets
 from sktl._targets.labeled_samples import Labeled
 from sktl._training.json_values import plain
@@ -21,7 +22,6 @@ from sktl._training.losses import LOSSES, SquaredLoss
 from sktl._training.optimizers import OptimizerName
 from sktl._training.recipe import SHRINKAGE, Recipe, TailRecipe
 from sktl._utils.devices import computes_in_bfloat16
-from sktl._utils.short_text import first_shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import InputWarning
 

@@ -20,11 +20,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sktl._backbones.backbone import Backbone
 from sktl._backbones.resolve_backbone import BackboneName, Weights, check_weights, resolve_backbone
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.image_features import ImageFeatures
+from sktl._features.feature_files import ImageFeatures
 from sktl._images.format_readers import READERS
 from sktl._images.image_reader import ImageReader
 from sktl._images.input_containers import EMPTY, check_image_shape, is_flattened
 from sktl._images.samples import Sample, as_samples
+from sktl._short_text import shortened, shown_value
 from sktl._storage.cache import check_cache, open_cache
 from sktl._storage.model_file import PathOrFile, write_model
 from sktl._training.json_values import plain
@@ -40,7 +41,6 @@ from sktl._utils.sklearn_compat import (
     validate_parameter_constraints,
     visual_block,
 )
-from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .estimator_summary import SummaryTable, caption_of, facts_of

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktl._backbones.taps import DEVIATION
-from sktl._utils.short_text import count, first_few, fitted
+from sktl._short_text import count, first_few, fitted
 
 _LONGEST_NAME = 40
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from sktl._features.checking_pass import find_failures
 from sktl._features.extractor import FeatureExtractor
-from sktl._features.image_features import ImageFeatures
-from sktl._fine_tuning.training_phases import Images
+from sktl._features.feature_files import ImageFeatures
+from sktl._fine_tuning.train_stages import Images
+from sktl._short_text import first_shown
 from sktl._targets.labeled_samples import Labeled
 from sktl._training.json_values import plain
-from sktl._utils.short_text import first_shown
 from sktl._utils.warnings import warn
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidImageWarning
 

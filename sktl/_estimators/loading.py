@@ -13,9 +13,10 @@ from sktl._backbones.cut import Cut
 from sktl._backbones.resolve_backbone import Weights, is_path, rebuilt_backbone, resolve_backbone
 from sktl._backbones.taps import TappedCut
 from sktl._backbones.weights import fill
-from sktl._fine_tuning.train_tail import restored_tail
+from sktl._fine_tuning.tail_net import restored_tail
 from sktl._head.train_head import restored_head
 from sktl._images.preprocessing import Preprocessing
+from sktl._short_text import one_line, shown_value
 from sktl._storage.model_file import NETWORK, ModelFile, PathOrFile, SavedDocumentError, Tensors, damaged, open_model
 from sktl._training.json_values import decode
 from sktl._training.net_callbacks import kept_start
@@ -24,7 +25,6 @@ from sktl._typicality.typicality import Typicality, most_references
 from sktl._utils.devices import resolve_device
 from sktl._utils.settings_isolation import isolated
 from sktl._version import library_versions
-from sktl._words import one_line, shown_value
 from sktl.exceptions import BackboneError, InvalidParameterError, ModelFileError, WeightsError
 
 from . import loading_checks as values

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from sktl._images.preprocessing import Preprocessing, preprocessing_fault
+from sktl._short_text import shown_value
 from sktl._storage.model_file import SavedDocumentError
 from sktl._training.json_values import decode
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import Recipe
-from sktl._words import shown_value
 from sktl.exceptions import ImageFailure
 from sktl.runtime.document import are_different
 

@@ -7,12 +7,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from sktl._short_text import shown_value
 from sktl._training.callback_checks import check_callbacks, check_schedulers
 from sktl._training.net_params import check_net_params
 from sktl._training.optimizers import has_option, option_names, rehearse
 from sktl._utils.paths import checked_path
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import BackboneWarning, InvalidParameterError
 
 from .auto_parameters import OF_STEPS, optimizers_of

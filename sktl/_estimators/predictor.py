@@ -21,7 +21,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._features.features_as_input import check_images, first_columns
 from sktl._fine_tuning.augmentation_trial import choose_augmentation
 from sktl._fine_tuning.tail_batches import check_change
-from sktl._fine_tuning.training_phases import Choose, Images, Tuned, open_checkpoint, train_stages
+from sktl._fine_tuning.train_stages import Choose, Images, Tuned, open_checkpoint, train_stages
 from sktl._head.train_head import output_values, train_head
 from sktl._images.augmentation import AUGMENTATIONS, Change
 from sktl._images.problems import as_argument
@@ -33,8 +33,8 @@ from sktl._training.json_values import plain
 from sktl._training.net_callbacks import History, count_epochs, count_good_epochs, kept_start
 from sktl._training.optimizers import check_optimizer
 from sktl._training.recipe import Recipe, TailRecipe
+from sktl._training.skorch_net import NeuralNet, WeightedNet
 from sktl._training.training_run import Run, warn_if_diverged
-from sktl._training.weighted_net import NeuralNet, WeightedNet
 from sktl._typicality.typicality import Typicality
 from sktl._utils.fit_tasks import fit_task
 from sktl._utils.forked_gradients import check_gradients

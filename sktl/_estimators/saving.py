@@ -10,12 +10,12 @@ import torch
 from sktl._backbones.backbone import tensors_digest
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._images.preprocessing import MOST_PIXELS, Preprocessing
+from sktl._short_text import shown_value, type_of
 from sktl._storage.model_file import NETWORK, Tensors
 from sktl._training.json_values import encode, plain
 from sktl._utils.random import generator
 from sktl._utils.threads import single_threaded
 from sktl._version import library_versions
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, WeightsNotFoundError
 
 TRAINED = "training"

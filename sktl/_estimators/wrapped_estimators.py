@@ -1,4 +1,4 @@
-"""Estimators in a search, a pipeline or another meta-estimator: what they predict, and which part of `X` they get."""
+"""Estimators in a search, a pipeline or another meta-estimator: what kind they are, and what part of `X` they get."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
@@ -14,11 +13,10 @@ from sklearn.utils import _safe_indexing
 
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample, as_samples
+from sktl._short_text import error_words, type_of
 from sktl._utils.paths import shown
-from sktl._words import error_words, type_of
 from sktl.exceptions import InvalidInputError
-from sktl.runtime.base_model import OnnxModel
-from sktl.runtime.models import OnnxRegressor
+from sktl.runtime.models import OnnxModel, OnnxRegressor
 
 from .base import PretrainedImageBase
 
@@ -47,39 +45,6 @@ def predicts_numbers(estimator: Any) -> bool:
 def predicts_labels(estimator: Any) -> bool | None:
     """Return whether a classifier of sktl predicts several labels; None for other estimators."""
     return getattr(innermost(estimator)[0], "multilabel_", None)
-
-
-def check_probabilities(estimator: Any) -> None:
-    """Raise `InvalidInputError` if an estimator, which is not a regressor, predicts no probabilities."""
-    if not hasattr(estimator, "predict_proba"):
-        raise InvalidInputError(
-            f"estimator is {type_of(estimator)}, which predicts neither probabilities nor numbers: pass a "
-            "classifier with predict_proba, or a regressor."
-        )
-
-
-def label_probabilities(estimator: Any, X: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the probabilities of several labels, and the names of the labels if the estimator has them."""
-    proba, classes = estimator.predict_proba(X), estimator.classes_
-    # scikit-learn's meta-estimators have classes for each column.
-    return (of_ones(proba, classes), None) if isinstance(classes, list) else (proba, classes)
-
-
-def of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
-    """Return the probability of the class 1 in each column."""
-    if not isinstance(proba, list):
-        return proba
-    if not are_labels(classes):
-        raise InvalidInputError(
-            "The estimator predicts several columns of classes, which cannot be shown together. Show one column at a "
-            "time: pass y[:, 0], predict_proba(X)[0] and classes=classes_[0] to from_predictions."
-        )
-    return np.stack([some[:, found == 1].sum(axis=1) for some, found in zip(proba, classes, strict=True)], axis=1)
-
-
-def are_labels(classes: list[np.ndarray]) -> bool:
-    """Return True if each column has the classes 0 and 1, or one of them."""
-    return all({*of_column.tolist()} <= {0, 1} for of_column in classes)
 
 
 def thawed(estimator: Any) -> Any:

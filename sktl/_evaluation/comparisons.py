@@ -9,12 +9,12 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from sktl._short_text import fitted, percent, rounded, with_percent
 from sktl._targets.class_codes import codes_of
 from sktl._targets.label_checks import check_labels
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns, string_names, units_of
 from sktl._targets.target_tables import Table, check_column_names, columns_of
-from sktl._utils.short_text import fitted, percent, rounded, with_percent
 from sktl.exceptions import InvalidInputError
 
 # Tolerance around 0 and 1, because probabilities may be means of float32 values.

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sktl._utils.short_text import count, first_few, first_shown, percent
+from sktl._short_text import count, first_few, first_shown, percent, shown_value
 from sktl._utils.similar_names import resemblances
-from sktl._words import shown_value
 from sktl.exceptions import ImageFailure
 
 from .class_figures import ClassFigures

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 
 from sktl._estimators.wrapped_estimators import (
-    are_labels,
-    check_probabilities,
     innermost,
     number_names,
     predicts_labels,
@@ -27,7 +25,7 @@ from .evaluated_images import predict_usable
 from .group_figures import Groups
 from .label_figures import LabelFigures
 from .number_figures import NumberFigures
-from .predicted_values import class_answers, label_answers
+from .predicted_values import are_labels, check_probabilities, class_answers, label_answers
 from .true_values import Truth, column_names
 
 Figures = ClassFigures | LabelFigures | NumberFigures

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from sktl._estimators.classifier import PretrainedImageClassifier
-from sktl._estimators.wrapped_estimators import answering, label_probabilities
+from sktl._estimators.wrapped_estimators import answering
+from sktl._short_text import type_of
 from sktl._targets.class_codes import codes_of
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.target_tables import Table
+from sktl.exceptions import InvalidInputError
 from sktl.runtime.models import OnnxClassifier
 
 from .comparisons import check_label_probabilities
@@ -46,3 +48,36 @@ def _most_probable(estimator: Any) -> bool:
     Others may have thresholds of their own, such as scikit-learn's `TunedThresholdClassifierCV`.
     """
     return getattr(type(answering(estimator)), "predict", None) in _WITHOUT_THRESHOLD
+
+
+def check_probabilities(estimator: Any) -> None:
+    """Raise `InvalidInputError` if an estimator, which is not a regressor, predicts no probabilities."""
+    if not hasattr(estimator, "predict_proba"):
+        raise InvalidInputError(
+            f"estimator is {type_of(estimator)}, which predicts neither probabilities nor numbers: pass a "
+            "classifier with predict_proba, or a regressor."
+        )
+
+
+def label_probabilities(estimator: Any, X: Any) -> tuple[Any, np.ndarray | None]:
+    """Return the probabilities of several labels, and the names of the labels if the estimator has them."""
+    proba, classes = estimator.predict_proba(X), estimator.classes_
+    # scikit-learn's meta-estimators have classes for each column.
+    return (of_ones(proba, classes), None) if isinstance(classes, list) else (proba, classes)
+
+
+def of_ones(proba: Any, classes: list[np.ndarray]) -> Any:
+    """Return the probability of the class 1 in each column."""
+    if not isinstance(proba, list):
+        return proba
+    if not are_labels(classes):
+        raise InvalidInputError(
+            "The estimator predicts several columns of classes, which cannot be shown together. Show one column at a "
+            "time: pass y[:, 0], predict_proba(X)[0] and classes=classes_[0] to from_predictions."
+        )
+    return np.stack([some[:, found == 1].sum(axis=1) for some, found in zip(proba, classes, strict=True)], axis=1)
+
+
+def are_labels(classes: list[np.ndarray]) -> bool:
+    """Return True if each column has the classes 0 and 1, or one of them."""
+    return all({*of_column.tolist()} <= {0, 1} for of_column in classes)

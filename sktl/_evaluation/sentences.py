@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sktl._utils.short_text import NONE, count, decimal, first_few, fitted, number, percent
+from sktl._short_text import NONE, count, decimal, first_few, fitted, number, percent
 
 from .calibration import Calibration
 from .class_figures import ClassFigures

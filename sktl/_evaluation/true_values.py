@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from sktl._short_text import first_few, shown_value
 from sktl._targets.target_cells import RowsOf, as_cells, missing_cells
 from sktl._targets.target_tables import Table
-from sktl._utils.short_text import first_few
-from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
 

@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from sktl._estimators.wrapped_estimators import innermost
-from sktl._words import type_of
+from sktl._short_text import type_of
 from sktl.exceptions import TypicalityError
-from sktl.runtime.base_model import PredictingModel
+from sktl.runtime.models import PredictingModel
 
 from .confidence_intervals import Rate
 

@@ -15,12 +15,12 @@ from sktl._images.image_reader import ImageReader
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import limits
 from sktl._images.samples import Sample, as_samples
+from sktl._short_text import shown_value
 from sktl._storage.cache import APART, Cache, open_cache
 from sktl._utils.dask_and_ray import Cluster, active_cluster
 from sktl._utils.progress import Progress, progress_bar
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads, single_threaded_pool
-from sktl._words import shown_value
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
 from .cluster_pass import SMALLEST_BLOCK, SpreadPass, is_ready

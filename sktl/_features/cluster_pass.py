@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from sktl._images.image_urls import UrlSample
 from sktl._images.samples import BytesSample, FileSample, ItemSample, Sample
-from sktl._images.url_downloads import UrlSample
+from sktl._short_text import LONGEST_REASON, one_line
 from sktl._storage.cache import Cache
 from sktl._utils.dask_and_ray import Cluster, Submit, active_cluster
 from sktl._utils.progress import Progress
 from sktl._utils.warnings import warn
-from sktl._words import LONGEST_REASON, one_line
 from sktl.exceptions import ClusterWarning, ImageFailure
 
 from .reading_ahead import remember_contents

@@ -31,13 +31,12 @@ from . import engines
 from .cluster_pass import attempted
 from .decoding_ahead import Decoder
 from .engines import FrozenPart
+from .feature_files import ImageFeatures
 from .feature_rows import COPIED_BYTES, Kept, Rows, rows_per_block
 from .features_as_input import check_images, layout_of, stored_rows
 from .frozen_trunk import EngineFacts
-from .image_features import ImageFeatures
 from .reading_ahead import contents_digest, known_keys, read_ahead, read_keys
-from .trunk_pass import Pass
-from .uncached_images import RowSpace, Wanted
+from .trunk_pass import Pass, RowSpace, Wanted
 
 _ENGINES = APART + "engines"
 

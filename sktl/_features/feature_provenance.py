@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sktl._words import shortened
+from sktl._short_text import shortened
 
 # The largest number in a file: more features or pixels do not fit into memory.
 _MOST = 1 << 31

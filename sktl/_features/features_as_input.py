@@ -11,15 +11,15 @@ import torch
 
 from sktl._backbones.backbone import Backbone, tensors_digest
 from sktl._backbones.taps import StageLayout
+from sktl._short_text import shortened, shown_value
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.random import generator
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import single_threaded
-from sktl._words import shortened, shown_value
 from sktl.exceptions import InvalidInputError
 
+from .feature_files import ImageFeatures
 from .feature_provenance import ANSWER_TOLERANCE, FeatureSource, relative_difference
-from .image_features import ImageFeatures
 
 # Training holds up to this many bytes of features in memory; it reads more from the file, block by block.
 IN_MEMORY = 256 << 20

@@ -19,12 +19,12 @@ from sktl._backbones.backbone import Backbone
 from sktl._backbones.cut import Cut
 from sktl._backbones.taps import StageLayout, Tapped
 from sktl._images.decoding import decoding_rule
+from sktl._short_text import type_of
 from sktl._utils.devices import is_out_of_memory
 from sktl._utils.operation_watch import OperationWatch
 from sktl._utils.process_errors import raise_process_error
 from sktl._utils.threads import single_threaded_pool
 from sktl._utils.torch_kernels import place
-from sktl._words import type_of
 from sktl.exceptions import BackboneError, SktlError
 
 from .batchnorm_folding import fold_batchnorm

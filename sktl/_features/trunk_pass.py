@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from sktl._storage.value_store import new_owner
 
 from .decoding_ahead import Decoder
 from .engines import Engine
+from .feature_rows import Rows
+from .sample_windows import Windows, size_of
 
 # Maximum number of images that are being decoded or computed, or wait for this: a number per thread, which keeps
 # threads busy while the calling thread writes rows, plus some chunks, so that full chunks can be formed meanwhile. The
@@ -39,7 +41,6 @@ _NOT_FINITE = (
     "the network returns features of it that are not finite (NaN or infinite); leave it out, or choose another "
     "backbone or other weights"
 )
-
 Outcome: TypeAlias = np.ndarray | str
 Result = TypeVar("Result")
 _Decoded: TypeAlias = tuple[bytes, np.ndarray | ImageProblem]
@@ -226,3 +227,94 @@ def _finished(done: SimpleQueue[Future[Any]]) -> Iterator[Future[Any]]:
             yield done.get_nowait()
     except Empty:
         return
+
+
+class RowSpace(NamedTuple):
+    """Where the rows of an engine are cached, and the shapes of a whole row and of the part that is wanted."""
+
+    cache: Cache
+    name: str
+    whole: tuple[int, ...]
+    wanted: tuple[int, ...]
+
+
+class Wanted:
+    """Keys of samples whose rows are missing, window by window.
+
+    Parameters
+    ----------
+    windows : Windows
+    rows : Rows
+        Receives the keys, and the rows that are cached.
+    decoder : Decoder
+        Receives the contents of the other samples.
+    """
+
+    def __init__(self, windows: Windows, rows: Rows, decoder: Decoder):
+        self.windows = windows
+        self.rows = rows
+        self.decoder = decoder
+        self.space: RowSpace | None = None
+        self._left: list[bytes] = []
+
+    def begin(self, space: RowSpace) -> None:
+        """Look up the keys of all windows taken so far, and of later windows as they are taken."""
+        self.space = space
+        self._left = self._missing(self.rows.begin(space.wanted))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all keys were taken."""
+        return not self._left and self.windows.exhausted
+
+    def is_ready(self) -> bool:
+        """Return True if more can be taken without waiting for samples to be read."""
+        return bool(self._left) or self.windows.is_ready()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until more can be taken, or for this number of seconds."""
+        if not self._left:
+            self.windows.wait(seconds)
+
+    def take(self) -> list[bytes]:
+        """Return more keys: the missing keys of the next window, or all of its keys before `begin`."""
+        left, self._left = self._left, []
+        return left or self._of_next_window()
+
+    def look_ahead(self) -> list[bytes]:
+        """Return the keys of the next window, which `take` will return again."""
+        found = self._of_next_window()
+        self._left += found
+        return found
+
+    def decode_ahead(self, opening: Future[Engine], pool: ThreadPoolExecutor) -> None:
+        """Let a pool decode the first samples until another of its tasks, `opening`, is done."""
+        self.windows.start()
+        self.decoder.start(self._left, pool)
+        while self.decoder.n_ahead and not self.windows.exhausted and not opening.done():
+            self.windows.wait(until=opening)
+            if self.windows.is_ready():
+                self.decoder.start(self.look_ahead(), pool)
+        wait([opening])
+        self.decoder.stop()
+
+    def _of_next_window(self) -> list[bytes]:
+        start, content_keys, problems, contents = self.windows.take()
+        keys = [key if key in problems else self.decoder.key(key) for key in content_keys]
+        new = self.rows.add(start, keys, problems)
+        for key in new:
+            position = self.rows.positions[key][0]
+            content_key = content_keys[position - start]
+            self.decoder.add(key, position, content_key, contents.pop(content_key, None))
+        for content in contents.values():  # of copies of images in windows before this one
+            self.windows.budget.release(size_of(content))
+        return self._missing(new)
+
+    def _missing(self, keys: list[bytes]) -> list[bytes]:
+        """Fill in cached rows. Return the other keys."""
+        if self.space is None:
+            return keys
+        missing = self.rows.fill(keys, self.space.cache, self.space.name, self.space.whole)
+        for key in set(keys).difference(missing):
+            self.decoder.forget(key)
+        return missing

@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol, Self, TypeAlias
 import numpy as np
 
 from sktl._images.decoding import decoding_rule
+from sktl._images.image_urls import UrlSample
 from sktl._images.problems import ImageProblem
 from sktl._images.samples import ArraySample, BytesSample, FileSample, ReadSample, Sample, UnusableSample
-from sktl._images.url_downloads import UrlSample
 from sktl._storage.cache import Cache
 from sktl._utils.dask_and_ray import count_tasks_at_once
 from sktl._utils.progress import Progress

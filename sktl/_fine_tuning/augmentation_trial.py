@@ -19,7 +19,7 @@ from sktl._training.losses import make_loss
 from sktl._training.recipe import TailRecipe
 from sktl._training.training_run import Run
 
-from .training_phases import Choose, Images, train_stages
+from .train_stages import Choose, Images, train_stages
 
 # Only the last stages are trained, on cached activations. This is enough to compare changes, in a fraction of the time.
 _STAGES = 2

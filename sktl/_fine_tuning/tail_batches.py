@@ -18,7 +18,7 @@ from sktl._images.network_pixels import network_pixels
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import Sample
 from sktl._targets.labeled_samples import Labeled
-from sktl._training.scoring_net import LabeledDataset
+from sktl._training.skorch_net import LabeledDataset
 from sktl._utils.random import Stream, generator
 from sktl.exceptions import ImageFailure, InvalidImageError
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sktl._targets.labeled_samples import Labeled
-from sktl._training.scoring_net import LabeledDataset
+from sktl._training.skorch_net import LabeledDataset
 from sktl._utils.threads import single_threaded_pool
 
 from .head_net import Gradients, HeadNet

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sktl._training.lbfgs import usable_curvatures
-from sktl._training.weighted_net import Converged, OutputLayer, WeightedNet, drop
+from sktl._training.skorch_net import Converged, OutputLayer, WeightedNet, drop
 from sktl._utils.random import Stream, generator
 
 _INITIAL_SCALE = 0.01

@@ -21,8 +21,8 @@ from sktl._training.lbfgs import LimitedMemoryBFGS
 from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import count_epochs
 from sktl._training.recipe import Recipe
+from sktl._training.skorch_net import OutputLayer, WeightedNet, restored
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import OutputLayer, WeightedNet, restored
 from sktl._utils.threads import single_threaded
 from sktl._utils.warnings import warn
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sktl._backbones.weight_downloads import NoAnswerError, ask_hub, behind
+from sktl._short_text import shown_value
 from sktl._storage.model_file import MODEL_FILE
 from sktl._utils.optional import require
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import shown_value
 from sktl.exceptions import HubRequestError, InvalidParameterError
 
 

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from sktl._backbones.resolve_backbone import is_path
 from sktl._estimators.estimator_summary import is_trained
-from sktl._utils.short_text import fitted, printable_line
+from sktl._short_text import fitted, printable_line, shown_value, type_of
 from sktl._version import library_versions
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 _LISTED_CLASSES = 50

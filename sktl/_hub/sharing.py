@@ -18,11 +18,11 @@ from sktl._estimators.encoder import PretrainedImageEncoder
 from sktl._estimators.loading import load
 from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.saving import to_document
+from sktl._short_text import shown_value, type_of
 from sktl._storage.model_file import MODEL_FILE, write_model
 from sktl._utils.devices import resolve_device
 from sktl._utils.paths import checked_path, shown
 from sktl._utils.settings_isolation import isolated
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError, ModelFileError
 
 from .access import check_access, check_repo_id, check_text, explained, fetch_model, open_hub

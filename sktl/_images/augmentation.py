@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sktl._short_text import LONGEST_REASON, error_words, type_of
 from sktl._utils.process_errors import raise_process_error
 from sktl._utils.random import seeded_everything, seeded_globals
-from sktl._words import LONGEST_REASON, error_words, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .decoding import ImageProblem, array_to_rgb, check_header, decode, pil_to_rgb

@@ -16,14 +16,14 @@ from sktl._utils.locks import fork_safe_lock
 from sktl._utils.process_errors import raise_process_error
 
 from .format_readers import READERS, Reader, reader_name
-from .pillow_corrections import corrected, unloaded_copy, why_misread, without_texts
+from .pillow_misreadings import corrected, unloaded_copy, why_misread, without_texts
 from .pillow_opening import open_image, why_refused
 from .pixel_advice import FILE, Words
 from .pixel_advice import PIL as PIL_WORDS
 from .pixel_checks import check_pixels
 from .preprocessing import Preprocessing
 from .problems import ImageProblem, check_size
-from .tiff_tags import why_no_picture
+from .tiff import why_no_picture
 from .unreadable_formats import why_undecodable
 
 _P = ParamSpec("_P")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sktl._words import one_line
+from sktl._short_text import one_line
 
 from .bit_depths import in_8_bits, looked_up
 from .dicom_compression import check_encapsulated, check_inflated, check_segments, decoders_of

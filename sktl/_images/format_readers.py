@@ -18,11 +18,12 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from sktl._short_text import one_line
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import one_line
 
 from .problems import ImageProblem
-from .tiff_tags import has_tiff_image, is_beyond_pillow, is_tiff
+from .tiff import has_tiff_image, is_beyond_pillow
+from .tiff_tags import is_tiff
 from .unreadable_formats import DICOM, HEIC, is_avif, is_known
 
 # Part of every cache key of a file that a reader reads. Change it when a reader returns other pixels than before.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from sktl._short_text import error_words, shown_value, type_of
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import error_words, shown_value, type_of
 
 from .foreign_types import is_dicom, is_sparse, is_tensor
 from .pixel_advice import NUMPY, OTHERS, TORCH, Words

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
+from sktl._short_text import LONGEST_REASON, error_words, shown_value, type_of
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import LONGEST_REASON, error_words, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .format_readers import READERS

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sktl._words import error_words, shown_value, type_of
+from sktl._short_text import error_words, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .foreign_types import is_dicom, is_instance, is_sparse, is_tensor

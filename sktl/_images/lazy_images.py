@@ -10,10 +10,9 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from sktl._short_text import count, type_of
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.process_errors import raise_process_error
-from sktl._utils.short_text import count
-from sktl._words import type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .foreign_types import is_sparse

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from sktl._words import NO_BARE_FILE
+from sktl._short_text import NO_BARE_FILE
 
 from .format_readers import IMAGE_SUFFIXES, READERS
 

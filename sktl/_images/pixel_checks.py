@@ -1,4 +1,4 @@
-"""Check that the numbers of an array are pixels: uint8, or finite floats in [0, 1]."""
+"""Check that numbers are pixels: uint8, or floats in [0, 1]; warn of pixels that probably mean something else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from .pixel_advice import NUMPY, Numbers, Words, spanned
+from sktl._utils.warnings import warn
+from sktl.exceptions import InputWarning
+
+from .pixel_advice import NUMPY, ROUNDING, Numbers, Words, spanned
 from .problems import ImageProblem
+
+# A few images may well be dark, or transparent.
+_FEWEST_ALIKE = 8
+_OPAQUE = 0.99
 
 
 class RangeProblem(ImageProblem):
@@ -61,3 +68,65 @@ def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
     if not numbers.is_pixels:
         above = array.min(where=array > array.min(), initial=array.max())
         raise RangeProblem(replace(numbers, above=float(above)), words)
+
+
+def warn_of_doubtful_pixels(images: Sequence[np.ndarray], words: Words, first_three: str) -> None:
+    """Warn if all images are black, or transparent, as if their numbers meant something else.
+
+    Mostly, only the first image is searched.
+
+    Parameters
+    ----------
+    images : sequence of arrays
+        Valid pixels, of shape (H, W) or (H, W, C).
+    words : Words
+        Words for the advice.
+    first_three : str
+        Expression of the first three channels.
+    """
+    if len(images) < _FEWEST_ALIKE:
+        return
+    _warn_of_black(images, words)
+    _warn_of_transparency(images, first_three)
+
+
+def _warn_of_black(images: Sequence[np.ndarray], words: Words) -> None:
+    """Warn if all colors are black, but not 0, as if another value were white."""
+    if any(_colors(image).max() > _darkest(image) for image in images):
+        return
+    if not any(_colors(image).any() for image in images):
+        return
+    if images[0].dtype == np.uint8:
+        found = f"0 or 1, but 255 is white in uint8, so all images are black. If 1 is white, pass {words.as_float}"
+    else:
+        found = "at most 1 / 255, but 1 is white, so all images are black. If they were divided twice, pass x * 255"
+    warn(f"All numbers of X are {words.explain(found)}.", InputWarning)
+
+
+def _warn_of_transparency(images: Sequence[np.ndarray], first_three: str) -> None:
+    """Warn if no pixel is opaque, as if the fourth channel were not transparency."""
+    highest = 0.0
+    for image in images:
+        if image.shape[2:] != (4,) or (alpha := float(image[..., 3].max())) >= _OPAQUE * _white(image):
+            return
+        highest = max(highest, alpha)
+    white = _white(images[0])
+    mask = " If it is a mask of 0 and 1, multiply it by 255." if white == 255 and highest == 1 else ""
+    warn(
+        "The fourth channel of X is taken as transparency, but no pixel is opaque: its largest value is "
+        f"{highest:.4g}, and {white} is opaque. If it is not transparency, pass {first_three}, or three channels of "
+        f"your choice.{mask}",
+        InputWarning,
+    )
+
+
+def _colors(image: np.ndarray) -> np.ndarray:
+    return image[..., :3] if image.ndim == 3 else image
+
+
+def _white(image: np.ndarray) -> int:
+    return 255 if image.dtype == np.uint8 else 1
+
+
+def _darkest(image: np.ndarray) -> float:
+    return 1 if image.dtype == np.uint8 else 1 / 255 + ROUNDING

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from sktl._words import shown_value
+from sktl._short_text import shown_value
 
 if TYPE_CHECKING:  # machines that run exported models have no torch
     import torch

@@ -10,8 +10,8 @@ from numbers import Integral
 
 from PIL import Image, PngImagePlugin
 
+from sktl._short_text import LONGEST_REASON, one_line, shown_value
 from sktl._utils.environment_limits import bound_from
-from sktl._words import LONGEST_REASON, one_line, shown_value
 from sktl.exceptions import InvalidImageError, InvalidImageWarning, InvalidInputError, InvalidParameterError
 
 _LIMIT_VARIABLE = "SKTL_MAX_PIXELS"

@@ -17,25 +17,24 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from sktl._short_text import LONGEST_REASON, error_words, one_line
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import user_path
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import LONGEST_REASON, error_words, one_line
 from sktl.exceptions import ImageFailure, InvalidImageError, InvalidInputError
 
 from .decoding import array_to_rgb, check_header, pil_to_rgb, read_pixels
-from .doubtful_pixels import warn_of_doubtful_pixels
 from .format_readers import READERS
 from .image_items import BYTES, CHANNELS, is_array, kind_of, path_of, to_array, why_no_image, words_for
 from .image_reader import ImageReader, call_reader, check_image_reader
+from .image_urls import UrlSample, url_sample
 from .input_containers import as_items, check_image_shape
 from .lazy_images import Item, LazyImages, items_of, lock_of, why_no_item
 from .missing_files import why_missing
 from .pixel_advice import Words
-from .pixel_checks import RangeProblem, check_pixels
+from .pixel_checks import RangeProblem, check_pixels, warn_of_doubtful_pixels
 from .problems import ImageProblem
 from .unreadable_formats import why_no_path
-from .url_downloads import UrlSample, url_sample
 from .url_text import is_url, local_path_of, masked
 
 # Nonblocking, because a file may have been replaced by a pipe since it was checked, and opening a pipe waits for a

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError, features
 
-from sktl._words import one_line
+from sktl._short_text import one_line
 
 
 class _Kind(NamedTuple):

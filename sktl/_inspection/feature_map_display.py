@@ -10,13 +10,12 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from sktl._estimators.wrapped_estimators import check_instance, predicts_numbers, samples_for
+from sktl._short_text import fitted, one_line, percent, shown_value, type_of
 from sktl._targets.label_checks import check_labels
 from sktl._targets.number_targets import number_columns, suggesting_regression
 from sktl._targets.target_tables import is_table
 from sktl._utils.optional import require
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.short_text import fitted, percent
-from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .display_thumbnails import read_pictures

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sktl._short_text import shown_value, type_of
 from sktl._utils.arguments import check_count
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:

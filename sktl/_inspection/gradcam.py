@@ -21,8 +21,8 @@ from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sktl._backbones.stages import Call, is_like, record, single_tensors, tensors
+from sktl._short_text import shown_value
 from sktl._utils.random import generator
-from sktl._words import shown_value
 from sktl.exceptions import BackboneError, InvalidParameterError
 
 _MOST_CLASS_TOKENS = 16

@@ -9,23 +9,22 @@ import numpy as np
 
 from sktl._estimators.wrapped_estimators import (
     check_instance,
-    check_probabilities,
     number_names,
     predicts_labels,
     predicts_numbers,
     samples_for,
 )
 from sktl._evaluation.comparisons import ClassComparison, Comparison, LabelComparison, NumberComparison
-from sktl._evaluation.predicted_values import class_answers, label_answers
+from sktl._evaluation.predicted_values import check_probabilities, class_answers, label_answers
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
+from sktl._short_text import shown_value
 from sktl._targets.label_checks import check_labels
 from sktl._targets.number_targets import suggesting_regression
 from sktl._targets.target_tables import is_table
 from sktl._utils.arguments import check_count, check_random_state
 from sktl._utils.optional import require
 from sktl._utils.settings_isolation import isolated
-from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .display_thumbnails import read_pictures

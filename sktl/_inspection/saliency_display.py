@@ -18,14 +18,13 @@ from sktl._estimators.regressor import PretrainedImageRegressor
 from sktl._estimators.wrapped_estimators import thawed
 from sktl._images.decoding import decode
 from sktl._images.preprocessing import Preprocessing
+from sktl._short_text import count, rounded, shown_value, type_of, with_percent
 from sktl._targets.class_codes import codes_of
 from sktl._utils.arguments import check_count
 from sktl._utils.devices import nearest_device
 from sktl._utils.forked_gradients import check_gradients
 from sktl._utils.optional import require
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.short_text import count, rounded, with_percent
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .display_thumbnails import picture, read_each

@@ -12,11 +12,10 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 
+from sktl._short_text import count, one_line, shown_value, type_of
 from sktl._targets.base_targets import Targets
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.label_targets import LabelTargets
-from sktl._utils.short_text import count
-from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidParameterError
 
 from .features_estimator import FeaturesEstimator

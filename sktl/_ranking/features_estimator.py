@@ -20,8 +20,8 @@ from sktl._head.train_head import output_values, train_head
 from sktl._targets.base_targets import Targets
 from sktl._targets.labeled_samples import Labeled, Split
 from sktl._targets.outputs import LogitOutputs, Outputs
+from sktl._training.skorch_net import OutputLayer
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import OutputLayer
 
 
 def _has_probabilities(layer: FeaturesEstimator) -> bool:

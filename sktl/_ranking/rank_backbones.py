@@ -26,6 +26,7 @@ from sktl._features.extractor import FeatureExtractor
 from sktl._features.frozen_trunk import chunk_size
 from sktl._images.image_reader import ImageReader
 from sktl._images.samples import Sample
+from sktl._short_text import LONGEST_REASON, error_words, shown_value
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
 from sktl._targets.label_checks import check_complete
@@ -36,7 +37,6 @@ from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.process_errors import is_from_signal_handler, raise_process_error
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.threads import n_threads
-from sktl._words import LONGEST_REASON, error_words, shown_value
 from sktl.exceptions import (
     BackboneError,
     DeviceMemoryError,

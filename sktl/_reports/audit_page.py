@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from sktl._audit.issues import KINDS
+from sktl._short_text import count
 from sktl._utils.paths import common_folder
-from sktl._utils.short_text import count
 
 from .audit_page_data import (
     WHOSE,

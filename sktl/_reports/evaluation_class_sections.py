@@ -7,7 +7,7 @@ from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import fewest_images
 from sktl._evaluation.selective_classification import Coverage
 from sktl._evaluation.sentences import interval, of_calibration, short, threshold
-from sktl._utils.short_text import NONE, count, decimal, percent
+from sktl._short_text import NONE, count, decimal, percent
 
 from .evaluation_charts import Axis, Frame, interval_mark, with_intervals
 from .evaluation_elements import (

@@ -10,7 +10,7 @@ import numpy as np
 
 from sktl._evaluation.confidence_intervals import Mean, Rate
 from sktl._evaluation.sentences import interval
-from sktl._utils.short_text import NONE
+from sktl._short_text import NONE
 
 from .markup import Markup, joined, named, tag
 from .page_thumbnails import Album

@@ -19,7 +19,7 @@ from sktl._evaluation.evaluated_images import taken
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.model_figures import Figures
 from sktl._inspection.saliency_display import explain
-from sktl._words import type_of
+from sktl._short_text import type_of
 from sktl.exceptions import BackboneError, DeviceError
 
 from .page_thumbnails import SIDE

@@ -6,7 +6,7 @@ import numpy as np
 
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.sentences import interval, short, threshold
-from sktl._utils.short_text import NONE, count, decimal, percent
+from sktl._short_text import NONE, count, decimal, percent
 
 from .evaluation_charts import interval_mark
 from .evaluation_class_sections import calibration_section, calibration_tile, map_words

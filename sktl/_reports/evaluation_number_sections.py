@@ -6,7 +6,7 @@ import numpy as np
 
 from sktl._evaluation.number_figures import NumberFigure, NumberFigures
 from sktl._evaluation.sentences import interval, of_number, short
-from sktl._utils.short_text import count, decimal, number
+from sktl._short_text import count, decimal, number
 
 from .evaluation_charts import Axis, Frame
 from .evaluation_class_sections import map_words

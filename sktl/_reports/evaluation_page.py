@@ -13,7 +13,7 @@ from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.sentences import headlines, short
 from sktl._evaluation.sentences import of_typicality as typicality_words
 from sktl._evaluation.typicality_figures import LOW, TypicalityFigures
-from sktl._utils.short_text import number, percent
+from sktl._short_text import number, percent
 
 from . import evaluation_class_sections, evaluation_label_sections, evaluation_number_sections
 from .evaluation_charts import Axis, Frame, bars, interval_mark

@@ -29,10 +29,10 @@ from sktl._evaluation.model_figures import Figures, figures_of
 from sktl._evaluation.true_values import Truth
 from sktl._evaluation.typicality_figures import TypicalityFigures, typicality_of
 from sktl._hub.model_card import limits_of
+from sktl._short_text import count, printable_line
 from sktl._utils.settings_isolation import isolated
-from sktl._utils.short_text import count, printable_line
 from sktl.exceptions import ImageFailure
-from sktl.runtime.base_model import OnnxModel
+from sktl.runtime.models import OnnxModel
 
 from .evaluation_heat import explained, maps_of
 from .evaluation_page import write_evaluation_page

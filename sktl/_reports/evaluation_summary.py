@@ -5,7 +5,7 @@ from __future__ import annotations
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.sentences import headlines, listed, of_calibration, of_target, of_typicality, short
-from sktl._utils.short_text import decimal, number, percent
+from sktl._short_text import decimal, number, percent
 
 from .evaluation_results import Evaluation
 from .markup import plain

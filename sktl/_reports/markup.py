@@ -11,7 +11,7 @@ import json
 import unicodedata
 from typing import Any
 
-from sktl._words import cut_middle
+from sktl._short_text import cut_middle
 
 # Characters that change the order of letters, are no text, or end a line, as on the command line.
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -15,7 +15,7 @@ from PIL import Image, features
 from sktl._images.decoding import ImageProblem
 from sktl._images.samples import Sample
 from sktl._inspection.display_thumbnails import picture
-from sktl._words import shown_value
+from sktl._short_text import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .markup import Markup, plain, tag

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from sktl._short_text import one_line
 from sktl._utils.warnings import warn
-from sktl._words import one_line
 from sktl.exceptions import CacheError, CacheWarning
 
 PAUSE = 60.0  # seconds for which a store is not used after a failure

@@ -21,11 +21,11 @@ from numbers import Integral
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sktl._short_text import shown_value
 from sktl._utils.environment_limits import bound_from
 from sktl._utils.paths import checked_path
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn_once
-from sktl._words import shown_value
 from sktl.exceptions import CacheWarning, InvalidParameterError
 
 from .redis_store import RedisStore, is_redis_url, without_password

@@ -23,10 +23,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from sktl._short_text import one_line
 from sktl._utils.paths import checked_path, draft_path, shown, working_folder
 from sktl._utils.process_errors import raise_process_error
 from sktl._version import __version__
-from sktl._words import one_line
 from sktl.exceptions import (
     BackboneError,
     DeviceMemoryError,

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from sktl._short_text import one_line
 from sktl._utils.optional import require
 from sktl._utils.process_errors import is_from_signal_handler
-from sktl._words import one_line
 from sktl.exceptions import InvalidParameterError
 
 from .availability import Availability

@@ -14,8 +14,8 @@ import numpy as np
 import safetensors
 import torch
 
+from sktl._short_text import type_of
 from sktl._utils.paths import shown
-from sktl._words import type_of
 from sktl.exceptions import InvalidParameterError
 
 from .foreign_files import foreign_kind

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sktl._utils.short_text import first_shown
+from sktl._short_text import first_shown
 from sktl._utils.similar_names import resemblances
 from sktl.exceptions import InvalidInputError
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import DataConversionWarning
 
+from sktl._short_text import shown_value, type_of
 from sktl._utils.similar_names import as_seen, groups_alike, resemblances
 from sktl._utils.warnings import warn
-from sktl._words import shown_value, type_of
 from sktl.exceptions import InputWarning, InvalidInputError
 
 from .target_cells import as_cells, cell_of, kind_of_cell

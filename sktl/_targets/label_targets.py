@@ -10,10 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from sktl._utils.short_text import first_shown
+from sktl._short_text import first_shown, shown_value
 from sktl._utils.similar_names import resemblances
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 from .base_targets import Targets

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sktl._words import shown_value
+from sktl._short_text import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .target_cells import as_numbers

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 
+from sktl._short_text import one_line, shown_value, type_of
 from sktl._utils.decimal_commas import have_decimal_commas
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import one_line, shown_value, type_of
 from sktl.exceptions import InvalidInputError
 
 _TYPES: dict[type, tuple[type, ...]] = {

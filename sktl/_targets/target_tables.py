@@ -10,8 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sktl._images.foreign_types import is_arrow
-from sktl._utils.short_text import first_shown
-from sktl._words import shown_value
+from sktl._short_text import first_shown, shown_value
 from sktl.exceptions import InvalidInputError
 
 from .target_cells import as_cells, as_numbers, cell_of

@@ -15,13 +15,13 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Tags
 from torch.optim import Optimizer
 
+from sktl._short_text import shown_value
 from sktl._targets.outputs import ClassOutputs, LogitOutputs, Outputs
 from sktl._utils.docstrings import documented
-from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .net_params import own_callbacks
-from .scoring_net import tags_of
+from .skorch_net import tags_of
 
 with documented("skorch"):
     from skorch.callbacks import (

@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
+from sktl._short_text import shown_value
 from sktl._storage.model_file import Tensors, open_model, write_model
 from sktl._utils.docstrings import documented
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn
-from sktl._words import shown_value
 from sktl.exceptions import CheckpointError, CheckpointWarning, ModelFileError
 
 from .json_values import decode, encode
 from .net_callbacks import CosineSchedule
-from .weighted_net import NeuralNet, WeightedNet
+from .skorch_net import NeuralNet, WeightedNet
 
 with documented("skorch"):
     from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring

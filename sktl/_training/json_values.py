@@ -15,8 +15,8 @@ import torch
 
 from sktl._images.augmentation import RandomChange
 from sktl._images.preprocessing import Preprocessing
+from sktl._short_text import shown_value, type_of
 from sktl._storage.model_file import SavedDocumentError
-from sktl._words import shown_value, type_of
 from sktl.exceptions import ImageFailure, InvalidParameterError
 
 from .recipe import Recipe, TailRecipe

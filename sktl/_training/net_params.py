@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from sktl._short_text import shown_value
 from sktl._utils.docstrings import documented
-from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 with documented("skorch"):

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim import LBFGS, SGD, AdamW, Optimizer
 
+from sktl._short_text import shown_value
 from sktl._utils.compiler_import import import_compiler_without_folder
-from sktl._words import shown_value
 from sktl.exceptions import InvalidParameterError
 
 from .lbfgs import LimitedMemoryBFGS

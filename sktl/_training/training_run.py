@@ -20,8 +20,7 @@ from .learning_rates import evenness
 from .net_callbacks import kept_start
 from .net_params import copied
 from .recipe import Recipe
-from .scoring_net import LabeledDataset
-from .weighted_net import WeightedNet, net_arguments, optimizer_arguments
+from .skorch_net import LabeledDataset, WeightedNet, net_arguments, optimizer_arguments
 
 Net = TypeVar("Net", bound=WeightedNet)
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from sktl._words import shown_value
+from sktl._short_text import shown_value
 from sktl.exceptions import DeviceError, DeviceMemoryError
 
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sktl._words import type_of
+from sktl._short_text import type_of
 from sktl.exceptions import InvalidParameterError
 
 # Schemes of URLs have at least two letters, because `c:\x` and `c://x` are paths of Windows.

@@ -7,7 +7,7 @@ import inspect
 from traceback import walk_tb
 from types import FrameType
 
-from sktl._words import one_line
+from sktl._short_text import one_line
 from sktl.exceptions import DeviceMemoryError
 
 # Words of torch on a CPU, which raises a plain RuntimeError, and of Pillow.

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .short_text import first_few
+from sktl._short_text import first_few
 
 # Characters without a shape outside the Unicode categories Cf and Cc: joiners, fillers, variation selectors, tags.
 _SHAPELESS = re.compile(

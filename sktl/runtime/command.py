@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sktl._images.command_reasons import for_command_line
+from sktl._short_text import cut_middle, shown_name
 from sktl._utils.names_on_stdin import FROM_INPUT, names_on_input
-from sktl._words import cut_middle, shown_name
 from sktl.exceptions import InvalidImageError, SktlError
 
 from .records import as_json, as_table, printable, records

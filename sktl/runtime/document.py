@@ -20,8 +20,8 @@ from PIL import Image
 
 from sktl._images.format_readers import READERS
 from sktl._images.preprocessing import Preprocessing, preprocessing_fault
+from sktl._short_text import cut_middle
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import cut_middle
 from sktl.exceptions import ModelFileError
 
 FORMAT = 1

@@ -8,9 +8,9 @@ import stat
 from dataclasses import dataclass, replace
 from typing import IO, Any, TypeAlias
 
+from sktl._short_text import one_line, type_of
 from sktl._utils.paths import checked_path, shown
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import one_line, type_of
 from sktl.exceptions import (
     DeviceMemoryError,
     InvalidParameterError,

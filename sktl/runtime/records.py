@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sktl._utils.short_text import distinct_texts
+from sktl._short_text import distinct_texts
 
 if TYPE_CHECKING:
     import numpy as np

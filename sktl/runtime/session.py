@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sktl._short_text import one_line
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.onnx_runtime import onnxruntime
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import one_line
 from sktl.exceptions import DeviceMemoryError, ModelFileError
 
 from .document import INPUT, KEY, OUTPUTS, TYPICALITY, ModelDocument, damaged

@@ -229,7 +229,7 @@ def test_equal_pixels_are_found_in_images_without_detail(kind, tmp_path):
 
 
 def test_images_that_differ_are_decoded_once(monkeypatch):
-    for module in ("copies", "near_copies"):
+    for module in ("copies", "copy_confirmation"):
         monkeypatch.setattr(f"sktl._audit.{module}.decode", None)
     found, _ = found_among([photograph(seed, (64, 48)) for seed in range(6)])
     assert not len(found.pairs)

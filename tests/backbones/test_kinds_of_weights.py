@@ -16,7 +16,7 @@ from torch import nn
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.weights import read_state_dict
-from sktl._words import type_of
+from sktl._short_text import type_of
 from sktl.exceptions import InvalidParameterError, WeightsCorruptError, WeightsError, WeightsMismatchError
 
 NETWORK = "timm/test_resnet"

@@ -21,8 +21,8 @@ from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._backbones.taps import Tapped
 from sktl._backbones.user_networks import uncompiled
 from sktl._images.preprocessing import IMAGENET_MEAN
+from sktl._short_text import type_of
 from sktl._utils.threads import single_threaded
-from sktl._words import type_of
 from sktl.exceptions import (
     BackboneError,
     BackboneWarning,

@@ -14,7 +14,7 @@ import sktl
 from sktl import Preprocessing
 from sktl._deployment import export as _export
 from sktl._deployment.export_arguments import Images
-from sktl._deployment.paired_outputs import PixelBatches
+from sktl._deployment.verification import PixelBatches
 from sktl._images.samples import as_samples
 from sktl.exceptions import InvalidImageError, InvalidParameterError
 from sktl.runtime import document as runtime_document

@@ -1,4 +1,4 @@
-"""Lower precisions: what int8 does to a graph, what it costs, and what is refused."""
+"""Lower precisions: what int8 does to a graph, what it costs, what is refused, and how biases are corrected."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch import nn
 
 import sktl
 from sktl import Preprocessing, PretrainedImageClassifier
+from sktl._deployment.quantization import with_corrected_bias
 from sktl.exceptions import ExportError
 
 pytestmark = pytest.mark.thorough
-
 RNG = np.random.default_rng(3)
 CALIBRATION = [np.clip(image + RNG.integers(-30, 30, image.shape), 0, 255).astype(np.uint8) for image in IMAGES * 2]
 
@@ -173,3 +173,21 @@ def test_weights_beyond_float16_are_refused(tmp_path):
     with pytest.raises(ExportError, match="not finite"):
         sktl.export(clf, tmp_path / "m.onnx", precision="float16")
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "kind", ["classes", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("labels", "numbers"))]
+)
+def test_a_shift_of_the_output_layer_is_found(kind, tmp_path):
+    estimator = fitted(kind)
+    sktl.export(estimator, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    (bias,) = [tensor for tensor in model.graph.initializer if tensor.name == "head.bias"]
+    before = numpy_helper.to_array(bias)
+    shift = np.linspace(0.1, 0.3, len(before), dtype=np.float32)
+    bias.CopyFrom(numpy_helper.from_array(before + shift, bias.name))
+    pixels, expected = pixels_of(estimator, IMAGES), answers(estimator, IMAGES)
+    corrected = with_corrected_bias(model, kind, [pixels[:5], pixels[5:]], expected)
+    onnx.save(corrected, tmp_path / "m.onnx")
+    np.testing.assert_allclose(run_file(tmp_path / "m.onnx", pixels)[0], expected, rtol=1e-3, atol=1e-3)

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sktl._deployment.paired_outputs import Answers
-from sktl._deployment.verification import Comparison, check_rounding, drop_of, within_rounding
+from sktl._deployment.verification import Answers, Comparison, check_rounding, drop_of, within_rounding
 from sktl.exceptions import ExportError
 
 KINDS = ["classes", "labels", "numbers", "features"]

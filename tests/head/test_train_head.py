@@ -28,8 +28,8 @@ from sktl._training.losses import CrossEntropy
 from sktl._training.net_callbacks import CosineSchedule, count_epochs
 from sktl._training.net_params import check_net_params
 from sktl._training.recipe import Recipe
+from sktl._training.skorch_net import OutputLayer, WeightedNet
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import OutputLayer, WeightedNet
 from sktl.exceptions import InvalidParameterError, TrainingError
 
 RNG = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
 from sktl._hub.model_card import check_metrics, model_card
-from sktl._utils.short_text import printable_line
+from sktl._short_text import printable_line
 from sktl._version import library_versions
 from sktl.exceptions import InvalidImageWarning
 

@@ -28,7 +28,7 @@ from sktl._images.input_containers import is_flattened
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.problems import as_argument
 from sktl._images.samples import FileSample, as_samples
-from sktl._words import type_of
+from sktl._short_text import type_of
 from sktl.exceptions import InvalidImageError, InvalidInputError
 
 PREPROCESSING = Preprocessing(8, (8, 8))

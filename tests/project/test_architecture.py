@@ -31,7 +31,7 @@ ONLY_IN = {
     "torchvision.models": {"_backbones.model_libraries"},
     "timm": {"_backbones.model_libraries"},
     "skorch": {
-        "_training.scoring_net", "_training.net_callbacks", "_training.weighted_net", "_training.net_params",
+        "_training.skorch_net", "_training.net_callbacks", "_training.net_params",
         "_training.callback_checks", "_training.checkpoints",
     },
     "openvino": {"_features.openvino"},
@@ -39,8 +39,8 @@ ONLY_IN = {
     "huggingface_hub": {"_backbones.weight_downloads", "_hub.model_card", "_hub.access"},
     "sqlite3": {"_storage.sqlite_database", "_storage.sqlite_store"},
     "click": {
-        "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.report_command", "_cli.export_command",
-        "_cli.saved_models", "_cli.options", "_cli.command_group",
+        "_cli.commands", "_cli.audit_command", "_cli.embed_command", "_cli.evaluate_command", "_cli.report_command",
+        "_cli.export_command", "_cli.saved_models", "_cli.options", "_cli.command_group",
         "_cli.output_files", "_cli.text_formats",
     },
     "pandas": {"_ranking.ranking_table"},
@@ -48,7 +48,7 @@ ONLY_IN = {
         "_audit.shortcuts", "_audit.audit_arguments", "_audit.out_of_fold", "_cli.metrics_text",
         "_utils.sklearn_compat",
         "_targets.label_checks", "_targets.class_targets",
-        "_targets.number_targets", "_training.scoring_net",
+        "_targets.number_targets", "_training.skorch_net",
         "_training.callback_checks", "_training.training_run", "_head.train_head", "_estimators.base",
         "_estimators.predictor", "_estimators.typical_images", "_estimators.classifier", "_estimators.regressor",
         "_estimators.encoder",
@@ -62,7 +62,7 @@ ONLY_IN = {
     },
     "sklearn.callback": {"_utils.sklearn_compat"},
     "captum": {"_inspection.gradcam"},
-    "onnx": {"_deployment.bias_correction", "_deployment.onnx_file", "_deployment.quantization"},
+    "onnx": {"_deployment.onnx_file", "_deployment.quantization"},
     "onnxruntime": {"_deployment.quantization"},  # `_utils.onnx_runtime` imports it without its telemetry
     "fsspec": set(),  # imported when the first URL needs it
     "redis": set(),  # imported when the first cache on a server is opened

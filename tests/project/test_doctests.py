@@ -16,7 +16,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(sktl.__path__, 
 
 
 LONG = [
-    "sktl._audit.audit_images", "sktl._datasets.feature_files", "sktl._deployment.export",
+    "sktl._audit.audit_images", "sktl._datasets.write_features", "sktl._deployment.export",
     "sktl._estimators.loading", "sktl._reports.evaluation_report", "sktl._ranking.rank_backbones",
 ]  # fmt: skip
 

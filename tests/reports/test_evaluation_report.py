@@ -24,7 +24,7 @@ from sktl._evaluation.label_figures import LabelFigures
 from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.typicality_figures import TypicalityFigures
 from sktl._reports.evaluation_heat import Maps
-from sktl._utils.short_text import count
+from sktl._short_text import count
 from sktl.exceptions import InvalidImageError, InvalidInputError
 from sktl.runtime import open_model
 

@@ -19,13 +19,12 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 
+from sktl._short_text import first_shown, shown_value
 from sktl._targets.label_checks import check_complete, check_labels
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns
 from sktl._targets.target_cells import RowsOf, as_numbers
 from sktl._targets.target_tables import Table
-from sktl._utils.short_text import first_shown
-from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError
 
 MISSING = [None, float("nan"), np.nan, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), Decimal("nan")]

@@ -24,7 +24,7 @@ from sktl._features import trunk_pass as _pass
 from sktl._storage import model_file as _model_file
 from sktl._training import checkpoints as _checkpoints
 from sktl._training.checkpoints import SaveState
-from sktl._training.weighted_net import WeightedNet
+from sktl._training.skorch_net import WeightedNet
 from sktl.exceptions import CheckpointError, CheckpointWarning, InvalidParameterError
 
 X = np.random.default_rng(5).integers(0, 256, (24, 16, 16, 3), np.uint8)

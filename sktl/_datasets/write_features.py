@@ -1,4 +1,4 @@
-"""Features of images in files: write them once, part by part, and load them for training without images.
+"""`write_features` and `load_features`: write files of features once, part by part, and load them without images.
 
 A part is written under another name, and gets its own name when it is complete. It is used again if the network, the
 names, the labels and the contents of its images are the same, so a killed run resumes after its last whole part.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sktl._features.image_features import FeatureStore, ImageFeatures
+from sktl._features.feature_files import FeatureStore, ImageFeatures
 from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, Rows, check_installed, first_row, write_rows
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import check_features_suffix, checked_path, naming, shown, why_no_file

@@ -1,4 +1,4 @@
-"""Correct what Pillow reads differently from the file's meaning, or return a reason to refuse the file.
+"""What Pillow reads differently from the file's meaning: corrected, or a reason to refuse the file.
 
 Pillow's plugins return numbers and a mode. If a file contains more information about its numbers than the mode does
 (which number is white, which is transparent), the same picture would have different pixels in different bit depths.

@@ -32,8 +32,8 @@ from sktl._estimators import predictor as _predictor
 from sktl._features import tail_extractor as _features
 from sktl._features.engines import TorchEngine
 from sktl._features.extractor import FeatureExtractor
-from sktl._fine_tuning import train_tail as _tail
-from sktl._fine_tuning import training_phases as _transfer
+from sktl._fine_tuning import tail_net as _tail
+from sktl._fine_tuning import train_stages as _transfer
 from sktl._targets.class_targets import check_classes
 from sktl._targets.labeled_samples import hold_out
 from sktl._training.net_callbacks import kept_start

@@ -23,7 +23,7 @@ from web_server import running_web_server
 import sktl
 from sktl import PretrainedImageEncoder
 from sktl._features import reading_ahead
-from sktl._images import url_downloads
+from sktl._images import image_urls
 from sktl._images.decoding import ImageProblem
 from sktl._images.samples import as_samples
 from sktl.exceptions import InvalidImageError, MissingPackageError
@@ -54,8 +54,8 @@ def web(web_server, monkeypatch):
     """Return a server that has the files, of which each try lasts at most a moment."""
     web_server.files = {f"/{i}.png": content for i, content in enumerate(FILES)}
     web_server.faults, web_server.tags, web_server.requests = {}, {}, Counter()
-    monkeypatch.setattr(url_downloads, "bounds", replace(url_downloads.bounds, pause=0.01, stall=20.0))
-    monkeypatch.setattr(url_downloads._Server, "_all", {})
+    monkeypatch.setattr(image_urls, "bounds", replace(image_urls.bounds, pause=0.01, stall=20.0))
+    monkeypatch.setattr(image_urls._Server, "_all", {})
     return web_server
 
 
@@ -112,9 +112,9 @@ def test_check_images_accepts_what_can_be_read_and_names_the_rest(web):
 
 @pytest.mark.parametrize("fault", [500, 503, 429, 408, "interrupt", "stall"])
 def test_a_fault_that_passes_is_not_noticed(web, monkeypatch, fault):
-    monkeypatch.setattr(url_downloads, "bounds", replace(url_downloads.bounds, stall=0.3 if fault == "stall" else 20))
+    monkeypatch.setattr(image_urls, "bounds", replace(image_urls.bounds, stall=0.3 if fault == "stall" else 20))
     web.faults["/0.png"] = [fault, fault, None]
-    assert url_downloads.read_url(web.url("/0.png")) == FILES[0]
+    assert image_urls.read_url(web.url("/0.png")) == FILES[0]
     assert web.requests["GET", "/0.png"] == 3
 
 
@@ -135,7 +135,7 @@ def test_a_fault_that_stays_is_named_without_secrets_and_nothing_is_cached(
     web, tmp_path, monkeypatch, fault, reason, n_tries
 ):
     monkeypatch.setattr(
-        url_downloads, "bounds", replace(url_downloads.bounds, n_bytes=1 << 20, stall=0.3 if fault == "stall" else 20)
+        image_urls, "bounds", replace(image_urls.bounds, n_bytes=1 << 20, stall=0.3 if fault == "stall" else 20)
     )
     web.faults["/0.png"] = [fault]
     url = web.url("/0.png", SECRETS) + "?X-Amz-Signature=shibboleth"
@@ -167,7 +167,7 @@ def test_a_redirect_that_leads_nowhere_is_named_and_not_tried_again(web, target,
     (failure,) = sktl.check_images([web.url("/0.png", SECRETS)])
     assert failure.reason == f"cannot be read: {reason}"
     web.faults["/0.png"] = ["to /1.png"]
-    assert url_downloads.read_url(web.url("/0.png")) == FILES[1]
+    assert image_urls.read_url(web.url("/0.png")) == FILES[1]
 
 
 def test_a_body_with_a_short_length_is_not_cached_under_the_key_of_the_file(web, tmp_path):
@@ -182,14 +182,14 @@ def test_a_body_with_a_short_length_is_not_cached_under_the_key_of_the_file(web,
 
 
 def test_the_features_of_a_file_that_changes_are_those_of_what_was_read(web, tmp_path, monkeypatch):
-    url, old = web.url("/0.png"), url_downloads.read_url
+    url, old = web.url("/0.png"), image_urls.read_url
 
     def read_and_replace(wanted):
         content = old(wanted)
         web.files["/0.png"] = FILES[1]
         return content
 
-    monkeypatch.setattr(url_downloads, "read_url", read_and_replace)
+    monkeypatch.setattr(image_urls, "read_url", read_and_replace)
     for i in range(2):
         features = encoder(tmp_path / "cache").fit_transform([url])
         np.testing.assert_array_equal(features, encoder().fit_transform(FILES[i : i + 1]))
@@ -233,7 +233,7 @@ def test_a_file_with_a_strong_tag_is_not_downloaded_again(web, tmp_path, tag):
 
 def test_a_stamp_is_settled_once_the_file_is_old():
     def settled(modified):
-        return url_downloads.UrlStamp("s3://b/a", 1, "tag", modified).is_settled()
+        return image_urls.UrlStamp("s3://b/a", 1, "tag", modified).is_settled()
 
     now = time.time()
     assert settled("")
@@ -249,7 +249,7 @@ def test_a_stamp_of_the_first_or_last_day_is_one_in_any_time_zone(monkeypatch, z
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        assert url_downloads.UrlStamp("s3://b/a", 1, "tag", modified).is_settled() in (True, False)
+        assert image_urls.UrlStamp("s3://b/a", 1, "tag", modified).is_settled() in (True, False)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -257,7 +257,7 @@ def test_a_stamp_of_the_first_or_last_day_is_one_in_any_time_zone(monkeypatch, z
 
 def test_a_server_that_is_down_costs_seconds_not_hours(web, monkeypatch):
     """Every image of it would wait for three time-outs otherwise."""
-    monkeypatch.setattr(url_downloads, "bounds", replace(url_downloads.bounds, stall=0.1, n_silent=3))
+    monkeypatch.setattr(image_urls, "bounds", replace(image_urls.bounds, stall=0.1, n_silent=3))
     paths = [f"/slow{i}.png" for i in range(300)]
     web.files |= dict.fromkeys(paths, FILES[0])
     web.faults |= {path: ["stall"] for path in paths}
@@ -266,8 +266,8 @@ def test_a_server_that_is_down_costs_seconds_not_hours(web, monkeypatch):
     assert time.monotonic() < started + 15
     assert len(failures) == 300
     assert failures[-1].reason.startswith("was not tried, because its server does not answer")
-    url_downloads._Server.of(web.url("/0.png")).answered()
-    assert url_downloads.read_url(web.url("/0.png")) == FILES[0]
+    image_urls._Server.of(web.url("/0.png")).answered()
+    assert image_urls.read_url(web.url("/0.png")) == FILES[0]
 
 
 @needs_fork
@@ -277,22 +277,22 @@ def test_reads_register_nothing_for_forks(monkeypatch):
     monkeypatch.setattr(os, "register_at_fork", lambda **calls: registered.append(calls))
     for i in range(10):
         fsspec.filesystem("memory").pipe(f"/forks/{i}.png", FILES[0])
-        assert url_downloads.read_url(f"memory://forks/{i}.png") == FILES[0]
-        url_downloads._Server.of(f"https://{i}.example/a.png").answered()
+        assert image_urls.read_url(f"memory://forks/{i}.png") == FILES[0]
+        image_urls._Server.of(f"https://{i}.example/a.png").answered()
     assert registered == []
 
 
 def test_nobody_listens(web):
     url = "http://127.0.0.1:1/a.png"
     with pytest.raises(ImageProblem, match=r"cannot be read: Cannot connect.*, in 3 tries"):
-        url_downloads.read_url(url)
+        image_urls.read_url(url)
 
 
 @pytest.mark.parametrize("source", ["memory", "zip", "cached"])
 def test_a_file_that_is_absent_is_named_at_once(source, tmp_path, web):
     url = sources(tmp_path, web)[source][0].replace("0", "none")
     with pytest.raises(ImageProblem, match="no such file"):
-        url_downloads.read_url(url)
+        image_urls.read_url(url)
 
 
 def test_short_and_large_files_of_other_stores_are_named(monkeypatch):
@@ -305,20 +305,20 @@ def test_short_and_large_files_of_other_stores_are_named(monkeypatch):
             return file
 
     fsspec.register_implementation("shortstore", Short, clobber=True)
-    monkeypatch.setattr(url_downloads, "bounds", replace(url_downloads.bounds, pause=0.0))
+    monkeypatch.setattr(image_urls, "bounds", replace(image_urls.bounds, pause=0.0))
     with pytest.raises(ImageProblem, match="ended early, after 4 of 8 bytes, in 3 tries"):
-        url_downloads.read_url("shortstore://a.png")
-    monkeypatch.setattr(url_downloads, "bounds", replace(url_downloads.bounds, n_bytes=1 << 20))
+        image_urls.read_url("shortstore://a.png")
+    monkeypatch.setattr(image_urls, "bounds", replace(image_urls.bounds, n_bytes=1 << 20))
     fsspec.filesystem("memory").pipe("/large.png", bytes((1 << 20) + 1))
     with pytest.raises(ImageProblem, match="has more than 1 MiB"):
-        url_downloads.read_url("memory://large.png")
+        image_urls.read_url("memory://large.png")
 
 
 def test_unknown_schemes_and_missing_packages_are_named(monkeypatch):
     with pytest.raises(InvalidImageError, match=r"X\[1\].*fsspec knows no scheme nonsense://"):
         as_samples(["memory://a", "nonsense://a.png"])
     for scheme, remedy in [("https", "needs aiohttp.*pip install 'fsspec\\[http\\]'"), ("s3", "Install s3fs")]:
-        url_downloads.check_scheme.cache_clear()
+        image_urls.check_scheme.cache_clear()
 
         def missing(name):
             raise ImportError("Install s3fs to access S3")
@@ -327,13 +327,13 @@ def test_unknown_schemes_and_missing_packages_are_named(monkeypatch):
             patch.setattr(fsspec, "get_filesystem_class", missing)
             with pytest.raises(MissingPackageError, match=remedy):
                 as_samples([f"{scheme}://host/a.png"])
-    url_downloads.check_scheme.cache_clear()
+    image_urls.check_scheme.cache_clear()
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(
         MissingPackageError, match=re.escape("needs fsspec, which is not installed: pip install 'fsspec[http]'")
     ):
         as_samples(["memory://a.png"])
-    url_downloads.check_scheme.cache_clear()
+    image_urls.check_scheme.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------- memory, threads, processes
@@ -342,7 +342,7 @@ def test_unknown_schemes_and_missing_packages_are_named(monkeypatch):
 def test_the_bytes_of_few_files_are_in_memory_at_once(monkeypatch):
     """No more than the budget allows, and one for each thread that decodes."""
     held, most, lock = Counter(), [0], threading.Lock()
-    old, size = url_downloads.read_url, max(map(len, FILES)) + 2
+    old, size = image_urls.read_url, max(map(len, FILES)) + 2
 
     class Content(bytes):
         def __del__(self):
@@ -356,7 +356,7 @@ def test_the_bytes_of_few_files_are_in_memory_at_once(monkeypatch):
         time.sleep(0.002)  # so that readers overlap
         return content
 
-    monkeypatch.setattr(url_downloads, "read_url", count)
+    monkeypatch.setattr(image_urls, "read_url", count)
     monkeypatch.setattr(reading_ahead, "_BYTES_AHEAD", 10 * size)
     monkeypatch.setattr(reading_ahead, "_FIRST_GUESS", size)
     memory = fsspec.filesystem("memory")
@@ -382,7 +382,7 @@ def test_an_archive_that_is_replaced_is_read_anew(tmp_path):
         with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
             archive.writestr("a.png", content)
         (tmp_path / "new.zip").replace(tmp_path / "x.zip")
-        assert url_downloads.read_url(url) == content
+        assert image_urls.read_url(url) == content
 
 
 @pytest.mark.thorough
@@ -398,7 +398,7 @@ def test_forked_children_read_urls_and_leave_the_parent_its_connections(tmp_path
             np.testing.assert_array_equal(in_child(lambda urls=urls: encoder().fit_transform(urls)), expected)
             np.testing.assert_array_equal(encoder().fit_transform(urls), expected)
         # The parent would wait for a time-out if the child had closed its connections.
-        assert time.monotonic() < started + url_downloads.bounds.stall
+        assert time.monotonic() < started + image_urls.bounds.stall
 
 
 def test_failed_reads_leave_nothing_in_the_cache(web, tmp_path):
@@ -429,4 +429,4 @@ def test_an_archive_in_an_archive_is_read_again_when_that_is_replaced(tmp_path):
         with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
             archive.writestr("inner.zip", inner.getvalue())
         (tmp_path / "new.zip").replace(tmp_path / "outer.zip")
-        assert url_downloads.read_url(url) == content
+        assert image_urls.read_url(url) == content

@@ -1,4 +1,4 @@
-"""Train the last stages of a network together with its output layer.
+"""The net that trains a tail: the last stages of a network together with its output layer.
 
 Gradients are computed for micro-batches, and added in the order of the micro-batches. BatchNorm keeps the statistics of
 the pretrained network, so that gradients of micro-batches add up to the gradients of the batch.
@@ -25,8 +25,8 @@ from sktl._training.losses import LOSSES
 from sktl._training.net_callbacks import History, kept_start
 from sktl._training.optimizers import PairedOptimizer
 from sktl._training.recipe import TailRecipe
+from sktl._training.skorch_net import OutputLayer, WeightedNet, as_output_layer, drop, restored
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import OutputLayer, WeightedNet, as_output_layer, drop, restored
 from sktl._utils.forked_gradients import keep_gradients_possible
 from sktl._utils.progress import training_bar
 from sktl._utils.random import Stream, draws_from_globals, generator, seeded_globals

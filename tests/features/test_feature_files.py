@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
-from sktl._features.image_features import _COMMON
+from sktl._features.feature_files import _COMMON
 from sktl._storage.parquet_files import PROGRESS
 from sktl.datasets import ImageFeatures, load_features, write_features
 from sktl.exceptions import InvalidInputError, InvalidParameterError

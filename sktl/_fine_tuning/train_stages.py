@@ -1,4 +1,4 @@
-"""The two phases of training stages: first the output layer on cached features, then the stages together with it.
+"""Train stages in two phases: first the output layer on cached features, then the stages together with it.
 
 Linear probing first prevents the gradients of a random output layer from distorting the pretrained features
 (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
@@ -32,15 +32,15 @@ from sktl._training.json_values import encode
 from sktl._training.net_callbacks import History, count_epochs
 from sktl._training.optimizers import OptimizerName, has_option
 from sktl._training.recipe import Recipe, TailRecipe
+from sktl._training.skorch_net import WeightedNet, as_output_layer
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import WeightedNet, as_output_layer
 from sktl._utils.paths import user_path
 from sktl._utils.threads import n_threads, single_threaded_pool
 from sktl._version import library_versions
 
 from .micro_batches import Workers
 from .tail_batches import CycledInputs, ImageInputs, Inputs, StoredInputs
-from .train_tail import Start, keeps_start, train_tail
+from .tail_net import Start, keeps_start, train_tail
 
 Images: TypeAlias = Labeled[Sequence[Sample]]
 # Returns a recipe with the number of feature stages and the penalty that suit features best, and all candidates with

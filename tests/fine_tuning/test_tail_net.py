@@ -17,18 +17,18 @@ from torchvision.ops import StochasticDepth
 from sktl import PretrainedImageClassifier
 from sktl._backbones.resolve_backbone import resolve_backbone
 from sktl._fine_tuning import micro_batches as _micro_batches
-from sktl._fine_tuning import train_tail as _tail
+from sktl._fine_tuning import tail_net as _tail
 from sktl._fine_tuning.micro_batches import MicroBatchRunner, Workers
 from sktl._fine_tuning.tail_batches import Batch, StoredInputs
-from sktl._fine_tuning.train_tail import FineTuned, Start, _draws, train_tail
+from sktl._fine_tuning.tail_net import FineTuned, Start, _draws, train_tail
 from sktl._head.head_net import random_layer
 from sktl._head.standardization import Standardization
 from sktl._targets.class_targets import ClassTargets
 from sktl._targets.labeled_samples import Labeled, Split
 from sktl._training.net_callbacks import History
 from sktl._training.recipe import TailRecipe
+from sktl._training.skorch_net import WeightedNet
 from sktl._training.training_run import Run
-from sktl._training.weighted_net import WeightedNet
 from sktl.exceptions import DeviceMemoryError, DeviceWarning, TrainingError
 
 CPU = torch.device("cpu")

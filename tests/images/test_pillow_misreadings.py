@@ -20,7 +20,7 @@ from sktl import PretrainedImageEncoder, check_images
 from sktl._images.content_keys import content_key
 from sktl._images.decoding import ImageProblem, _decode_by_pillow, decode, pil_to_rgb
 from sktl._images.format_readers import READERS, reader_name
-from sktl._images.pillow_corrections import without_texts
+from sktl._images.pillow_misreadings import without_texts
 from sktl._images.preprocessing import Preprocessing
 from sktl._images.samples import PILSample
 

@@ -16,11 +16,11 @@ from sktl._estimators.fitted_features import other_blocks
 from sktl._features.batchnorm_folding import fold_batchnorm
 from sktl._features.feature_provenance import relative_difference
 from sktl._images.preprocessing import Preprocessing
+from sktl._short_text import one_line
 from sktl._utils.compiler_import import import_compiler_without_folder
 from sktl._utils.forked_gradients import keep_gradients_possible
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.process_errors import raise_process_error
-from sktl._words import one_line
 from sktl.exceptions import ExportError, SktlError
 from sktl.runtime.document import INPUT, OUTPUTS, TYPICALITY
 

@@ -30,7 +30,7 @@ from processes import ROOTS, Child, needs_fork
 from representatives import slow_except
 
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder
-from sktl._datasets.feature_files import Place
+from sktl._datasets.write_features import Place
 from sktl._images import samples
 from sktl._images.samples import FileSample
 from sktl.datasets import ImageFeatures, load_features, write_features

@@ -1,18 +1,24 @@
-"""Subfolders that are not classes, such as the parts of a dataset, and checks of the names of classes."""
+"""Folders of classes: their images, subfolders that are not classes, such as parts, and checks of class names."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from sktl._images.format_readers import missing_extras
+from sktl._short_text import shown_value
 from sktl._utils.paths import kept_path, shown
 from sktl._utils.similar_names import as_read, as_seen, escaped_groups, groups_alike
 from sktl._utils.warnings import warn
-from sktl.exceptions import ImageFolderWarning, InvalidInputError
+from sktl.exceptions import ImageFolderWarning, InvalidInputError, InvalidParameterError
 
-from .dataset_parts import part_of, parts_among
-from .image_files import folders_in, has_images, listed
+from .bunch import Bunch, bunch
+from .dataset_parts import joined_labels, part_of, parts_among
+from .image_files import ImageFiles, besides, folders_in, has_images, listed, warn_of_ignored
 
 _IMAGES = {"images", "image", "imgs", "img", "photos", "jpegimages"}
 _NOTES = {
@@ -232,3 +238,32 @@ def check_names(
             f"class, {remedy}.",
             ImageFolderWarning,
         )
+
+
+def instead_of_classes(root: Path) -> str:
+    """Return what a folder without subfolders may be, and how it is read."""
+    tables = [name for name in sorted(os.listdir(root)) if name.lower().endswith((".csv", ".tsv"))]
+    if tables:
+        return f" If {shown(tables[0])} holds the labels of the images, use load_label_table."
+    return " To predict images that have no class, use list_images." if has_images(root) else ""
+
+
+def images_of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: str) -> Bunch:
+    """Return the images below the folders of classes."""
+    if nested not in ("merge", "join"):
+        raise InvalidParameterError(f"nested={shown_value(nested)} must be 'merge' or 'join'.")
+    check_names(folders)
+    for name, path in folders.items():
+        n_others, n_links = len(files.others), len(files.links)
+        if not files.add(path, name):
+            links = "links to other classes" if len(files.links) > n_links else ""
+            raise InvalidInputError(
+                f"The class folder {shown(str(path))} has no images{besides(len(files.others) - n_others, links)}. "
+                f"{missing_extras(files.others[n_others:]) or 'Remove it, or add images.'}"
+            )
+    labels, names = files.labels, [*folders]
+    if nested == "join":
+        labels = joined_labels(folders, files.images, files.labels)
+        check_names(names := sorted(set(labels)))
+    warn_of_ignored(files, "images in a class folder", "All are in the attribute `ignored`.")
+    return bunch(data=np.array(files.images), target=np.array(labels), target_names=names, ignored=files.ignored)

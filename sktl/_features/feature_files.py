@@ -1,4 +1,4 @@
-"""`ImageFeatures`: rows of features in files, selected like rows of an array and read when they are needed."""
+"""Files of features, opened as `ImageFeatures`: rows are selected like rows of an array, and read when needed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any, overload
 
 import numpy as np
 
+from sktl._short_text import count, shown_value
 from sktl._storage.parquet_files import PROGRESS, SUFFIX, FeatureFile, has_changed
 from sktl._utils.arguments import check_count
 from sktl._utils.paths import shown
-from sktl._utils.short_text import count
-from sktl._words import shown_value
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .feature_provenance import ANSWER_TOLERANCE, FeatureSource, relative_difference
