@@ -44,13 +44,16 @@ def loss(y, scores):
 
 
 def temperature(clf, images, y, seed):
-    """Return the temperature that suits predictions of images outside the fold that the classifier is trained on."""
+    """Return the temperature that suits predictions of images outside the fold that the classifier is trained on.
+
+    The classifier may have divided its logits by a temperature of its own already.
+    """
     given = clone(clf).set_params(feature_stages=clf.feature_stages_, weight_decay=clf.recipe_.weight_decay)
     outside = np.empty((len(y), y.max() + 1))
     n_folds = max(2, min(5, np.bincount(y).min()))
     for train, rest in StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(images, y):
         given.fit([images[i] for i in train], y[train])
-        outside[rest] = logits(given, [images[i] for i in rest])
+        outside[rest] = logits(given, [images[i] for i in rest]) / clf.recipe_.temperature
     found = minimize_scalar(lambda power: loss(y, outside * np.exp(-power)), bounds=(-2, 2), method="bounded")
     return float(np.exp(found.x))
 

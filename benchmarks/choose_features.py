@@ -4,7 +4,8 @@
 
 DATA holds one folder per dataset with train/<class>/*; test/ is never read. Random subsets of 5, 10, 20 and 50 images
 per class are trained on, and the rest of train/ is predicted; of all of train/, five folds in turn. Candidates are
-fixed features and penalties, and rules by which cross-validation inside the training images chooses.
+fixed features and penalties, and rules by which cross-validation inside the training images chooses. Except for one,
+the rules may also divide the logits of up to 384 images by a temperature.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from sktl.datasets import load_image_folder
 
 SETS = ("cat_breeds", "steel_defects", "potato_leaf", "magnetic_tile", "sign_digits")
 SHOTS = (5, 10, 20, 50)
+WITHOUT = "the default without a temperature"
 # Numbers of stages among which is chosen, and the share of the loss, and of the standard error, that more must gain.
 RULES = {
     "1 stage": ((1,), 0.0, 0.0),
@@ -36,6 +38,7 @@ RULES = {
     "all stages": ((6,), 0.0, 0.0),
     "1, 2 or all, lowest loss": ((1, 2, 6), 0.0, 0.0),
     "1, 2 or all, 1/2 SE and 2 % (default)": ((1, 2, 6), 0.02, 0.5),
+    WITHOUT: ((1, 2, 6), 0.02, 0.5),
     "1, 2 or all, 1 SE and 2 %": ((1, 2, 6), 0.02, 1.0),
     "1, 2 or all, 1/2 SE and 8 %": ((1, 2, 6), 0.08, 0.5),
     "1, 2 or all, 1/2 SE and 16 %": ((1, 2, 6), 0.16, 0.5),
@@ -44,32 +47,32 @@ RULES = {
 FIXED = "1 stage, penalty 0.03"
 
 
-def chosen_by(found, rule):
+def chosen_by(found, name):
     """Return what a rule takes of candidates."""
-    stages, least_gain, _choice._LEAST_ERRORS = rule
-    kept = np.isin(found.feature_stages, stages)
-    fields = ("feature_stages", "penalties", "losses", "scores")
+    stages, least_gain, _choice._LEAST_ERRORS = RULES[name]
+    kept = np.isin(found.feature_stages, stages) & ((found.temperatures == 1) | (name != WITHOUT))
+    fields = ("feature_stages", "penalties", "temperatures", "losses", "scores")
     some = replace(found, **{name: getattr(found, name)[kept] for name in fields})
     best = some.best(least_gain=least_gain)
-    return int(some.feature_stages[best]), float(some.penalties[best])
+    return int(some.feature_stages[best]), float(some.penalties[best]), float(some.temperatures[best])
 
 
 def scores(features, codes, train, test, layout, seed):
     """Return accuracy in percent and log loss on some rows by each rule, trained on others."""
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in (1, 2, layout.n_stages)}
     targets = ClassTargets(np.unique(codes), codes[train], np.ones(len(train)))
-    labeled, conditions = Labeled(features[train], targets), Conditions(1.0, 0.0, seed, 2)
+    labeled, conditions = Labeled(features[train], targets), Conditions(1.0, 0.0, seed, 2, divides=True)
     found = cross_validate(labeled, sizes, PENALTIES[targets.loss], conditions)
-    choices = {FIXED: (1, 0.03)} | {name: chosen_by(found, rule) for name, rule in RULES.items()}
+    choices = {FIXED: (1, 0.03, 1.0)} | {name: chosen_by(found, name) for name in RULES}
     results = {}
-    for n_stages, penalty in set(choices.values()):
+    for n_stages, penalty, temperature in set(choices.values()):
         seen = np.ascontiguousarray(features[:, : layout.length(n_stages)])
-        device, chosen = torch.device("cpu"), Chosen(n_stages, penalty, {})
+        device, chosen = torch.device("cpu"), Chosen(n_stages, penalty, {}, temperature=temperature)
         recipe = resolve_recipe(PretrainedImageClassifier(), 0, TrainingSet.of(targets), seen.shape[1], device, chosen)
         net = train_head(Split(Labeled(seen[train], targets)), recipe, Run(seed), sizes[n_stages])
         logits = log_softmax(output_values(net.module_.output, seen[test]), axis=1)
         hits = logits.argmax(axis=1) == codes[test]
-        results[n_stages, penalty] = 100 * hits.mean(), -logits[np.arange(len(test)), codes[test]].mean()
+        results[n_stages, penalty, temperature] = 100 * hits.mean(), -logits[np.arange(len(test)), codes[test]].mean()
     return {name: results[choice] for name, choice in choices.items()}
 
 

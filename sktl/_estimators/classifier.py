@@ -97,9 +97,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         decay for `"adamw"` [1]_. `"auto"` chooses it by cross-validation within `fit`. With `trainable_stages=0`, the
         candidates are eleven values from 3 to 0.00003. Before stages are trained, they are 1, 0.3, 0.1 and 0.03,
         because a weakly regularized output layer is sensitive to every change in the features. `"auto"` is 0.03 if the
-        output layer is trained with gradient descent before the stages, and always 1 for `"adamw"`. The weights of
-        stages are decayed toward their initial values by decoupled weight decay of the same strength [5]_; with
-        `weights=None`, they are decayed toward zero. Biases and the parameters of normalization layers are not decayed.
+        output layer is trained with gradient descent before the stages, and always 1 for `"adamw"`. With
+        `trainable_stages=0` and at most 384 images, `"auto"` also divides the logits by a temperature below 1 [12]_ if
+        this clearly lowers the log loss of held-out images: with few images, a strong penalty often leads to the best
+        predictions, but to probabilities that are too close to each other. `recipe_.temperature` is its value. The
+        weights of stages are decayed toward their initial values by decoupled weight decay of the same strength [5]_;
+        with `weights=None`, they are decayed toward zero. Biases and the parameters of normalization layers are not
+        decayed.
     optimizer : {"auto", "sgd", "adamw", "lbfgs"} or subclass of torch.optim.Optimizer, default="auto"
         The optimizer. `"lbfgs"` [10]_ uses all samples in each iteration and finds the optimum regardless of the random
         initialization. It does not train stages, and `lr`, `lr_schedule`, `batch_size`, `dropout` and `early_stopping`
@@ -288,12 +292,13 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         Number of stages whose features the output layer receives.
     selection_ : dict of ndarray of shape (n_candidates,)
         Results of the cross-validation within `fit`, in the format of scikit-learn's `cv_results_`: for each candidate,
-        `"param_feature_stages"`, `"param_weight_decay"`, `"mean_log_loss"` and `"mean_accuracy"`, both weighted as in
-        training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both are means over
-        the labels; a label is left out where the other folds contain no image with this label or no image without it. A
-        loss is NaN where a stronger penalty was already clearly better. `"refined"` is True in the last rows if there
-        are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. All losses are NaN if no
-        image could be held out; the default values are then used. Exists only if there was a choice.
+        `"param_feature_stages"`, `"param_weight_decay"`, `"temperature"`, `"mean_log_loss"` and `"mean_accuracy"`, both
+        weighted as in training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both
+        are means over the labels; a label is left out where the other folds contain no image with this label or no
+        image without it. A loss is NaN where a stronger penalty was already clearly better. `"refined"` is True in the
+        last rows if there are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. All
+        losses are NaN if no image could be held out; the default values are then used. Exists only if there was a
+        choice.
     engine_ : {"torch", "openvino"}
         Library that ran the frozen part of the network in `fit`. Predictions use the same engine. On a machine without
         OpenVINO, and in a process forked from one that has used OpenVINO, they use torch instead, and features differ
@@ -401,6 +406,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
     .. [9] U. Evci et al., "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning", ICML 2022.
     .. [10] J. Nocedal and S. Wright, "Numerical Optimization", second edition, Springer 2006.
     .. [11] K. Sechidis, G. Tsoumakas and I. Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011.
+    .. [12] C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 
     Examples
     --------

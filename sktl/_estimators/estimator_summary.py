@@ -116,6 +116,8 @@ def _penalty(predictor: Any) -> Fact:
     means = [values for name, values in selection.items() if name.startswith("mean_")]
     is_scored = np.isfinite(means).any()
     how = "chosen by cross-validation" if is_scored else "a default, because no held-out image could be scored"
+    if (temperature := predictor.recipe_.temperature) != 1:
+        penalty += f" at temperature {temperature:g}"
     return Fact("Penalty", f"{penalty}, {how}", "recipe_, selection_")
 
 

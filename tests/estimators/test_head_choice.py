@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 
@@ -11,12 +12,12 @@ import torch
 from backbones import stochastic_net
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, estimator_html_repr
 
 import sktl
 from sktl import PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor, cache_info
 from sktl._head import penalty_selection
-from sktl.datasets import make_surface_defects
+from sktl.datasets import make_cats, make_surface_defects
 from sktl.exceptions import InputWarning, InvalidInputError, InvalidParameterError
 
 pytestmark = pytest.mark.all_penalties
@@ -49,9 +50,11 @@ def test_features_and_penalty_are_chosen_and_recorded(fitted):
     best = np.flatnonzero(
         (table["param_feature_stages"] == fitted.feature_stages_)
         & (table["param_weight_decay"] == fitted.recipe_.weight_decay)
+        & (table["temperature"] == fitted.recipe_.temperature)
     )
     own = np.where(table["param_feature_stages"] == fitted.feature_stages_, table["mean_log_loss"], np.inf)
-    assert best == [np.nanargmin(own)]
+    own[table["temperature"] < fitted.recipe_.temperature] = np.inf
+    assert np.nanargmin(own) in best  # two rows if the best temperature is 1
     assert fitted.recipe_.feature_stages == fitted.feature_stages_
     assert fitted.recipe_.optimizer == "lbfgs"
 
@@ -112,7 +115,34 @@ def test_giving_one_value_leaves_the_choice_of_the_other(defects):
 def test_steps_are_taken_where_a_parameter_of_steps_is_given(defects, params, optimizer):
     clf = classifier(**params).fit(defects.X, defects.y)
     assert clf.recipe_.optimizer == optimizer
-    assert len(clf.selection_["param_weight_decay"]) == 33  # the choice is the same
+    assert (clf.selection_["temperature"] == 1).sum() >= 33  # the choice of the penalty is the same
+
+
+@pytest.mark.thorough
+def test_logits_are_those_of_the_chosen_penalty_divided_by_the_chosen_temperature():
+    data = make_cats(40, random_state=2)
+    X, y = list(data.data), np.asarray(data.target)
+    params = {"random_state": 0, "engine": "torch"}  # at the network's own size
+    clf = PretrainedImageClassifier(**params).fit(X, y)
+    recipe = clf.recipe_
+    assert recipe.temperature < 1
+    params |= {"feature_stages": clf.feature_stages_, "weight_decay": recipe.weight_decay}
+    given = PretrainedImageClassifier(**params).fit(X, y)
+    assert given.recipe_.temperature == 1
+    assert_allclose(clf.decision_function(X) * recipe.temperature, given.decision_function(X), rtol=1e-9, atol=1e-9)
+    table = clf.selection_
+    chosen = np.flatnonzero(
+        (table["param_feature_stages"] == clf.feature_stages_)
+        & (table["param_weight_decay"] == recipe.weight_decay)
+        & (table["temperature"] == recipe.temperature)
+    )
+    plain = np.where(table["temperature"] == 1, table["mean_log_loss"], np.inf)
+    assert table["mean_log_loss"][chosen] < 0.98 * np.nanmin(plain)
+    assert f"at temperature {recipe.temperature:g}, chosen" in estimator_html_repr(clf)
+    clf.save(file := io.BytesIO())
+    loaded = sktl.load(file.getvalue())
+    assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    assert loaded.recipe_ == recipe
 
 
 def test_an_optimizer_that_decays_by_itself_keeps_its_own_decay(defects):

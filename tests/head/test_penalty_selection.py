@@ -147,12 +147,13 @@ def test_more_stages_are_taken_where_they_help_and_not_where_they_are_noise():
     assert found.feature_stages[found.best()] == 1
 
 
-def candidates(losses, stages=(1, 2)):
+def candidates(losses, stages=(1, 2), temperatures=(1.0, 1.0)):
     losses = np.array(losses, dtype=float)
     n = len(losses)
     nothing = np.zeros(losses.shape[1])
     weights, names = np.ones(losses.shape[1]), ("log_loss", "accuracy")
-    return Candidates(np.array(stages), np.full(n, 0.1), losses, losses, nothing.astype(int), weights, names)
+    columns = np.array(stages), np.full(n, 0.1), np.array(temperatures), losses, losses, nothing.astype(int)
+    return Candidates(*columns, weights, names)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,20 @@ def candidates(losses, stages=(1, 2)):
 )
 def test_a_gain_must_be_a_share_of_the_loss_and_of_its_standard_error(two, taken):
     assert candidates([[1, 1, 1, 1], two]).best() == taken
+    assert candidates([[1, 1, 1, 1], two], stages=(1, 1), temperatures=(1.0, 0.3)).best() == taken
+
+
+@pytest.mark.parametrize(("n_samples", "n_rows"), [(90, 12), (384, 12), (387, 6)])
+def test_candidates_of_few_samples_are_also_scored_at_their_best_temperature(n_samples, n_rows):
+    rng, codes = np.random.default_rng(0), np.arange(n_samples) % 3
+    features = (rng.normal(size=(n_samples, 14)) + rng.normal(size=(3, 14))[codes]).astype(np.float32)
+    found = choose(features, codes, divides=True)
+    assert len(found.losses) == n_rows
+    means = np.nanmean(found.losses, axis=1)
+    for divided in np.flatnonzero(found.temperatures < 1):
+        alike = (found.feature_stages == found.feature_stages[divided]) & (found.penalties == found.penalties[divided])
+        (plain,) = np.flatnonzero(alike & (found.temperatures == 1))
+        assert means[divided] < means[plain] + 0.01  # labels are smoothed when the temperature is determined
 
 
 @pytest.mark.parametrize(("least_gain", "taken"), [(0.02, 1), (0.14, 1), (0.16, 0)])
