@@ -2,8 +2,8 @@
 
 No image is embedded again. All folds are trained at once, in coordinates along the principal axes of the samples, where
 the penalty is the same. Along the path of penalties, each training run starts where the results of the runs before lead
-to. If there are many images, some of them choose the features. The best penalty for fewer images is stronger, so more
-images refine it.
+to. If there are few images, each candidate is also scored with its logits divided by its best temperature. If there are
+many, some of them choose the features. The best penalty for fewer images is stronger, so more images refine it.
 """
 
 from __future__ import annotations
