@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from sktl._short_text import one_line
-from sktl._utils.paths import checked_path, draft_path, shown, working_folder
+from sktl._utils.paths import checked_path, draft_path, naming, shown, working_folder
 from sktl._utils.process_errors import raise_process_error
 from sktl._version import __version__
 from sktl.exceptions import (
@@ -110,6 +110,8 @@ def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors
         else:
             _write_file(path, plain, metadata, private)
     except safetensors.SafetensorError as error:  # the disk is full, or the document is too long for a header
+        if (number := re.search(r"\(os error (\d+)\)", str(error))) and os.name == "posix":
+            raise OSError(int(number[1]), os.strerror(int(number[1])), path) from error
         raise OSError(f"{name_of(place)} cannot be written: {one_line(error)}") from error
 
 
@@ -128,19 +130,20 @@ def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str,
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Create it before saving.")
     draft = draft_path(target)
-    mode = _create(draft, 0o600 if private else 0o666)
-    try:
-        safetensors.torch.save_file(tensors, draft, metadata)
-        # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
-        with open(draft, "rb+") as file:
-            _sort_metadata(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, mode)  # safetensors creates files that only their owner can read
-        os.replace(draft, target)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    with naming(Path(path)):
+        mode = _create(draft, 0o600 if private else 0o666)
+        try:
+            safetensors.torch.save_file(tensors, draft, metadata)
+            # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
+            with open(draft, "rb+") as file:
+                _sort_metadata(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(draft, mode)  # safetensors creates files that only their owner can read
+            os.replace(draft, target)
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
 
 def _sort_metadata(file: IO[bytes]) -> None:
