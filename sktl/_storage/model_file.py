@@ -124,13 +124,14 @@ def _check_place(place: Any, mode: str) -> str | None:
 
 
 def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], private: bool) -> None:
-    target = Path(os.path.realpath(path))
+    with naming(path):  # the working folder may have been removed
+        target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Create it before saving.")
     draft = draft_path(target)
-    with naming(Path(path)):
+    with naming(path):
         mode = _create(draft, 0o600 if private else 0o666)
         try:
             safetensors.torch.save_file(tensors, draft, metadata)

@@ -235,6 +235,20 @@ def test_a_disk_that_is_full_is_an_error_of_the_system_that_names_the_file(tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@needs_fork
+@pytest.mark.skipif(sys.platform != "linux", reason="folders in use can be removed")
+def test_in_a_working_folder_that_was_removed_the_error_names_the_file(tmp_path):
+    def removed():
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(FileNotFoundError) as caught:
+            write_model("x.sktl", {}, TENSORS)
+        return caught.value.filename
+
+    assert in_child(removed) == "x.sktl"
+
+
 @pytest.mark.parametrize("as_file", [False, True])
 def test_what_the_format_cannot_hold_is_an_error_of_writing(tmp_path, monkeypatch, as_file):
     """As a document longer than a header may be, or a full disk."""
