@@ -149,7 +149,7 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _check_copied(self, made: Self) -> None:
         """Raise `InvalidParameterError` if a copy lacks a parameter that the constructor of a subclass hides."""
-        base = next(kind for kind in type(self).__mro__ if kind.__module__.partition(".")[0] == "sktl")
+        base: Any = next(kind for kind in type(self).__mro__ if kind.__module__.partition(".")[0] == "sktl")
         for name in sorted({*base._get_param_names()} - self.get_params().keys()):
             value, copied = vars(self).get(name), vars(made).get(name)
             if value is not copied and shown_value(value) != shown_value(copied):
