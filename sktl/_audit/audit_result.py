@@ -181,6 +181,8 @@ class ImageAudit:
         Raises
         ------
         InvalidInputError
+            If the folder does not exist, or `path` is a folder, a pipe or a device.
+        OSError
             If the file cannot be written.
         InvalidParameterError
             If `path` is not a path, or has another suffix than HTML files; or if `max_megabytes` is not a number of at

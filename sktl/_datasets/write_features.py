@@ -31,7 +31,7 @@ from sktl.exceptions import (
     InvalidParameterError,
 )
 
-from .bunch import Bunch, bunch
+from .bunch import Bunch, FeaturesBunch, bunch
 
 if TYPE_CHECKING:
     from .embedding_content import Embedding, Part
@@ -145,7 +145,7 @@ def write_features(
     )  # fmt: skip
 
 
-def load_features(path: str | os.PathLike[str]) -> Bunch:
+def load_features(path: str | os.PathLike[str]) -> FeaturesBunch:
     """Load features of images that :func:`write_features` or the command ``sktl embed`` has written.
 
     The features stay in the file. Needs pyarrow: ``pip install 'sktl[parquet]'``.

@@ -109,8 +109,10 @@ def export(
     Raises
     ------
     InvalidParameterError
-        If an argument is invalid; if `calibration` is missing or has too few images; or if the metadata cannot hold the
-        labels: there are more than 262,144 of them, or one is neither a string nor a number or boolean.
+        If an argument is invalid; if the class of `estimator` is a subclass with its own `predict`, `predict_proba`,
+        `decision_function` or `typicality` (for an encoder, `transform`), which a file would not contain; if
+        `calibration` is missing or has too few images; or if the metadata cannot hold the labels: there are more than
+        262,144 of them, or one is neither a string nor a number or boolean.
     ModelFileNotFoundError
         If the folder does not exist.
     OSError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -28,6 +29,9 @@ _LEAST_CALIBRATION = 40
 # More images hardly widen ranges.
 _MOST_FOR_RANGES = 256
 _DEFAULT_DROP = 0.005
+# What files compute instead of the estimator, with an output layer and without.
+_PREDICTIONS = ("predict", "predict_proba", "decision_function", "typicality")
+_FEATURES = ("transform",)
 _GENERAL = "Pass a fitted classifier, regressor or encoder of sktl."
 # Classifiers with a threshold of their own, and the attributes that hold it.
 _THRESHOLDS = {TunedThresholdClassifierCV: "best_threshold_", FixedThresholdClassifier: "threshold"}
@@ -72,7 +76,15 @@ class Images:
 
 
 def check_estimator(estimator: Any) -> None:
-    """Raise `InvalidParameterError` unless this is an estimator of sktl, and `NotFittedError` unless it is fitted."""
+    """Raise an error unless this is a fitted estimator whose outputs a file can compute.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not an estimator of sktl, or of a subclass with a method of its own for outputs.
+    NotFittedError
+        If it is not fitted.
+    """
     # Not isinstance, because the estimators import this file for their method `export`.
     if isinstance(estimator, type) or not hasattr(estimator, "_fitted_extractor"):
         given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
@@ -81,6 +93,20 @@ def check_estimator(estimator: Any) -> None:
         )
     check_is_fitted(estimator)
     check_sizes(estimator.backbone_.preprocessing)
+    if method := _own_method(type(estimator), _PREDICTIONS if hasattr(estimator, "net_") else _FEATURES):
+        raise InvalidParameterError(
+            f"{type(estimator).__name__}.{method} is a method of your own, which the file would not contain. Fit and "
+            f"export the class of sktl instead, and apply what {method} adds to the outputs of the file."
+        )
+
+
+def _own_method(kind: type, names: Iterable[str]) -> str | None:
+    """Return the first of some methods that a class of the user defines; None if sktl defines them all."""
+    for name in names:
+        owner = next((base for base in kind.__mro__ if name in vars(base)), None)
+        if owner is not None and owner.__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return name
+    return None
 
 
 def _what_to_pass(estimator: Any) -> str:

@@ -129,7 +129,8 @@ def _features(estimator: Any, n_stages: int) -> nn.Module:
 
 
 def _in_float32(layer: nn.Linear) -> nn.Linear:
-    copied = nn.Linear(layer.in_features, layer.out_features)
+    # Initializing the weights would advance torch's global generator.
+    copied = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
     with torch.no_grad():
         copied.weight.copy_(layer.weight)
         copied.bias.copy_(layer.bias)

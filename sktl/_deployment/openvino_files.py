@@ -48,8 +48,15 @@ class OpenVinoFormat(ModelFormat):
         try:
             library().save_model(model, path, compress_to_fp16=False)
         except RuntimeError as error:  # OpenVINO has no other
+            _write_more(path.with_suffix(".bin"))
             raise OSError(f"{one_line(error)} (the disk may be full)") from error
 
     def read(self, path: Path) -> tuple[ModelDocument, Run]:
         model = core().read_model(path)
         return ModelDocument.from_json(model.get_rt_info([KEY]).astype(str), path.name), self.run(model)
+
+
+def _write_more(path: Path) -> None:
+    """Write beyond the end of a file that OpenVINO could not complete: the system says why, unlike OpenVINO."""
+    with open(path, "ab") as file:
+        file.write(bytes(1 << 20))

@@ -162,11 +162,10 @@ class _Quantizer:
 
     def __init__(self, model: Any, batches: Iterable[np.ndarray], correct: Callable[[Any], Any], folder: Path):
         import onnx
-        from onnxruntime.quantization import calibrate, onnx_model
+        from onnxruntime.quantization import calibrate
         from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
-        for module in (calibrate, onnx_model):  # the only ones that print
-            mute(module)
+        mute("onnxruntime.quantization")
 
         self._correct = correct
         self._model = save_and_reload_model_with_shape_infer(model)

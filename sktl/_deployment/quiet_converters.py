@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 from sktl._utils.settings_isolation import Loan
 
+_LEVELS = ("debug", "info", "warning", "error", "critical", "exception", "log")
 _CURRENT = threading.local()  # its `n_blocks` is the number of blocks that the current thread is in
 
 
@@ -36,7 +38,7 @@ _FILTERED = Loan(lambda: None, _filter_root, _unfilter_root, _unfilter_root)
 
 @contextmanager
 def silent_thread() -> Iterator[None]:
-    """Within the block, drop what the calling thread logs to the root logger and what `mute` modules print.
+    """Within the block, drop what the calling thread logs to the root logger and what modules print after `mute`.
 
     Neither standard output nor the level of the root logger is touched, because other threads use them meanwhile.
     """
@@ -48,9 +50,18 @@ def silent_thread() -> Iterator[None]:
             _CURRENT.n_blocks -= 1
 
 
-def mute(module: ModuleType) -> None:
-    """Let a module print nothing from within `silent_thread`. Elsewhere, it prints as before."""
-    vars(module)["print"] = _print
+def mute(package: str) -> None:
+    """Let the imported modules of a package print nothing from within `silent_thread`. Elsewhere, they print as before.
+
+    What they log by `logging.info` and the like, they log by methods of the root logger instead. The functions add a
+    handler to a root logger that has none, and a program that calls `logging.basicConfig` afterwards would have no log.
+    """
+    without_handlers = SimpleNamespace(**vars(logging) | {name: getattr(logging.root, name) for name in _LEVELS})
+    for name, module in [*sys.modules.items()]:
+        if f"{name}.".startswith(f"{package}."):
+            vars(module)["print"] = _print
+            if vars(module).get("logging") is logging:
+                vars(module)["logging"] = without_handlers
 
 
 def _print(*values: Any, **options: Any) -> None:

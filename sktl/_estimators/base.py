@@ -144,7 +144,20 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
         made: Self = super(PretrainedImageBase, bare).__sklearn_clone__()
         for name, value in values.items():
             setattr(made, name, copy.deepcopy(value))
+        self._check_copied(made)
         return made
+
+    def _check_copied(self, made: Self) -> None:
+        """Raise `InvalidParameterError` if a copy lacks a parameter that the constructor of a subclass hides."""
+        base: Any = next(kind for kind in type(self).__mro__ if kind.__module__.partition(".")[0] == "sktl")
+        for name in sorted({*base._get_param_names()} - self.get_params().keys()):
+            value, copied = vars(self).get(name), vars(made).get(name)
+            if value is not copied and shown_value(value) != shown_value(copied):
+                raise InvalidParameterError(
+                    f"{name}={shown_value(value)} would be lost in a copy of {type(self).__name__}, as searches make, "
+                    "because get_params lists only the parameters that __init__ names. Name it in __init__, or return "
+                    "it from _get_param_names."
+                )
 
     def _check_parameters(self) -> None:
         """Raise `InvalidParameterError` if a parameter has an invalid value."""

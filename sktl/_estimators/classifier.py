@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -531,7 +531,7 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> PretrainedImageClassifier:
+    ) -> Self:
         """Train the output layer, and `trainable_stages` stages of the network, on images and their labels.
 
         Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ class PretrainedImageEncoder(PretrainedImageBase):
 
     @with_callbacks
     @isolated()
-    def fit(self, X: Any, y: Any = None) -> PretrainedImageEncoder:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Resolve the network; the images are not read, because nothing is learned from them.
 
         Parameters

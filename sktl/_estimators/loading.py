@@ -83,10 +83,11 @@ def load(
     ModelFileNotFoundError
         If the file does not exist.
     ModelFileError
-        If the file is damaged, is not a saved model, or has an unknown format; if this version of sktl does not know
-        its parameters or its network; if it was saved with ``include_backbone=False`` and the weights on this machine
-        are unavailable, differ, or must be passed as `weights`; if `weights` are passed although it contains the
-        network; or if the network as built by the installed libraries computes different features.
+        If the file is damaged, is not a saved model, or has an unknown format; if the file object raises an error (the
+        `__cause__`); if this version of sktl does not know its parameters or its network; if it was saved with
+        ``include_backbone=False`` and the weights on this machine are unavailable, differ, or must be passed as
+        `weights`; if `weights` are passed although it contains the network; or if the network as built by the installed
+        libraries computes different features.
     MissingPackageError
         If the library of the network is not installed.
     DeviceError

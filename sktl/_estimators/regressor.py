@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -304,7 +304,7 @@ class PretrainedImageRegressor(RegressorMixin, PretrainedImagePredictor):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> PretrainedImageRegressor:
+    ) -> Self:
         """Train the output layer, and `trainable_stages` stages of the network, on images and their numbers.
 
         Parameters

@@ -46,7 +46,10 @@ class FeatureStore:
     """
 
     def __init__(self, path: str):
-        self.path = path
+        if not os.path.exists(path):
+            raise InvalidInputError(f"{shown(path)} does not exist. Pass a file that `sktl embed` wrote.")
+        # A pickle may be read in another working folder, and a program may change its own.
+        self.path = path = os.path.abspath(path)
         self.files = _files_in(path)
         self.header = self.files[0].header
         self.source = _source_of(self.header, path)
@@ -126,8 +129,6 @@ def _reopened(path: str, identity: str) -> FeatureStore:
 def _files_in(path: str) -> list[FeatureFile]:
     """Return the files of a set, in order."""
     if not os.path.isdir(path):
-        if not os.path.exists(path):
-            raise InvalidInputError(f"{shown(path)} does not exist. Pass a file that `sktl embed` wrote.")
         return [FeatureFile.open(Path(path))]
     files = [FeatureFile.open(file) for file in sorted(Path(path).glob(f"*{SUFFIX}"))]
     if not files:

@@ -21,7 +21,7 @@ from sktl._estimators.saving import to_document
 from sktl._short_text import shown_value, type_of
 from sktl._storage.model_file import MODEL_FILE, write_model
 from sktl._utils.devices import resolve_device
-from sktl._utils.paths import checked_path, shown
+from sktl._utils.paths import checked_path, naming, shown
 from sktl._utils.settings_isolation import isolated
 from sktl.exceptions import InvalidParameterError, ModelFileError
 
@@ -99,7 +99,8 @@ def save_to_folder(
     document, tensors = to_document(estimator, include_backbone, include_references)
     target.mkdir(parents=True, exist_ok=True)
     write_model(target / MODEL_FILE, document, tensors)
-    (target / _CARD).write_text(card, encoding="utf-8", newline="\n")
+    with naming(target / _CARD):
+        (target / _CARD).write_text(card, encoding="utf-8", newline="\n")
 
 
 @isolated()

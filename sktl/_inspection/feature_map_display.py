@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
@@ -375,7 +376,8 @@ def _principal(features: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     names = ["", ""]
     if n_components:
         pca = PCA(n_components, random_state=0)
-        with np.errstate(invalid="ignore"):  # if all images are the same, PCA divides by a variance of 0
+        # If all images are the same, PCA divides by a variance of 0. With dispatch, it uses another method, and warns.
+        with np.errstate(invalid="ignore"), config_context(array_api_dispatch=False):
             coordinates[:, :n_components] = pca.fit_transform(features.astype(np.float64))
         for i, share in enumerate(np.nan_to_num(pca.explained_variance_ratio_)):
             names[i] = f"principal component {i + 1} ({percent(share, 0)} of variance)"

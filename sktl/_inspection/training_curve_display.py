@@ -78,7 +78,9 @@ class TrainingCurveDisplay:
         self.epochs = np.arange(1, len(self.phases) + 1) if epochs is None else np.asarray(epochs)
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, ax: Any = None, line_kw: dict[str, Any] | None = None) -> Any:
+    def from_estimator(
+        cls, estimator: Any, *, ax: Any = None, line_kw: dict[str, Any] | None = None
+    ) -> TrainingCurveDisplay:
         """Draw the training of a fitted classifier or regressor.
 
         Parameters

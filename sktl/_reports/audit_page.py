@@ -44,6 +44,8 @@ def write_audit_page(audit: Audit, path: Any, *, max_megabytes: float = MOST_BYT
     Raises
     ------
     InvalidInputError
+        If the folder does not exist, or `path` is a folder, a pipe or a device.
+    OSError
         If the file cannot be written.
     InvalidParameterError
         If `path` is not a path or has another suffix than HTML files, or `max_megabytes` is not a number of at least 0.

@@ -53,6 +53,8 @@ def write_evaluation_page(report: Evaluation, path: Any, title: str, limit: int)
     InvalidParameterError
         If `path` is not a path, or has another suffix than HTML files.
     InvalidInputError
+        If the folder does not exist, or `path` is a folder, a pipe or a device.
+    OSError
         If the file cannot be written.
     """
     checked_page(path)  # before images are read

@@ -123,6 +123,8 @@ class EvaluationReport(Evaluation):
             If `path` is not a path, or has another suffix than HTML files; or if `max_megabytes` is not a number of at
             least 0.
         InvalidInputError
+            If the folder does not exist, or `path` is a folder, a pipe or a device.
+        OSError
             If the file cannot be written.
         """
         write_evaluation_page(self, path, title, limit_of(max_megabytes))

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sktl._utils.paths import check_page_suffix, checked_path, shown, why_no_file
+from sktl._utils.paths import check_page_suffix, checked_path, naming, shown, why_no_file
 from sktl._version import __version__
 from sktl.exceptions import InvalidInputError
 
@@ -93,16 +93,14 @@ def write_page(path: Any, text: str) -> None:
     InvalidParameterError
         If `path` is not a path, or has another suffix than HTML files.
     InvalidInputError
-        If the file cannot be written, its folder does not exist, or the path is a folder, a pipe or a device.
+        If the folder does not exist, or the path is a folder, a pipe or a device.
+    OSError
+        If the file cannot be written.
     """
     target = os.path.realpath(checked_page(path))
     if other := why_no_file(target):
         raise InvalidInputError(f"{shown(path)} {other}, and is not replaced. Pass another path.")
-    try:
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".sktl-") as folder:
-            draft = Path(folder) / "page.html"
-            draft.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(draft, target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InvalidInputError(f"{shown(path)} cannot be written: {reason}. Pass another path.") from error
+    with naming(path), tempfile.TemporaryDirectory(dir=os.path.dirname(target), prefix=".sktl-") as folder:
+        draft = Path(folder) / "page.html"
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(draft, target)

@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from sktl._short_text import one_line
-from sktl._utils.paths import checked_path, draft_path, shown, working_folder
+from sktl._utils.paths import checked_path, draft_path, naming, shown, working_folder
 from sktl._utils.process_errors import raise_process_error
 from sktl._version import __version__
 from sktl.exceptions import (
@@ -43,6 +43,7 @@ from .tensor_streams import (
     TYPES,
     StreamedTensors,
     check_stream,
+    first_upper,
     is_stream,
     model_name_of,
     name_of,
@@ -109,6 +110,8 @@ def write_model(place: PathOrFile, document: Mapping[str, Any], tensors: Tensors
         else:
             _write_file(path, plain, metadata, private)
     except safetensors.SafetensorError as error:  # the disk is full, or the document is too long for a header
+        if (number := re.search(r"\(os error (\d+)\)", str(error))) and os.name == "posix":
+            raise OSError(int(number[1]), os.strerror(int(number[1])), path) from error
         raise OSError(f"{name_of(place)} cannot be written: {one_line(error)}") from error
 
 
@@ -121,25 +124,27 @@ def _check_place(place: Any, mode: str) -> str | None:
 
 
 def _write_file(path: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], private: bool) -> None:
-    target = Path(os.path.realpath(path))
+    with naming(path):  # the working folder may have been removed
+        target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ModelFileNotFoundError(f"{shown(path)} is not a regular file, and is not replaced. Name another file.")
     if not target.parent.is_dir():
         raise ModelFileNotFoundError(f"The folder {shown(target.parent)} does not exist. Create it before saving.")
     draft = draft_path(target)
-    mode = _create(draft, 0o600 if private else 0o666)
-    try:
-        safetensors.torch.save_file(tensors, draft, metadata)
-        # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
-        with open(draft, "rb+") as file:
-            _sort_metadata(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, mode)  # safetensors creates files that only their owner can read
-        os.replace(draft, target)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    with naming(path):
+        mode = _create(draft, 0o600 if private else 0o666)
+        try:
+            safetensors.torch.save_file(tensors, draft, metadata)
+            # Without fsync, a power failure after the rename could leave an incomplete file under the final name.
+            with open(draft, "rb+") as file:
+                _sort_metadata(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(draft, mode)  # safetensors creates files that only their owner can read
+            os.replace(draft, target)
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
 
 def _sort_metadata(file: IO[bytes]) -> None:
@@ -194,7 +199,7 @@ class ModelFile:
             raise damaged(name, "it was not written by sktl's save")
         if number != str(FORMAT):
             raise ModelFileError(
-                f"{_first(name)} has format {number[:20]!r}, and this version of sktl reads format {FORMAT}. "
+                f"{first_upper(name)} has format {number[:20]!r}, and this version of sktl reads format {FORMAT}. "
                 "Update sktl, or save the model again with this version."
             )
         self._text, self._expected = metadata.get(_DOCUMENT, ""), metadata.get(_DIGEST, "")
@@ -299,7 +304,7 @@ def _unusable(model: ModelFile, error: SktlError) -> ModelFileError:
     version, advice = _other_version(model), ""
     if version and _numbers_of(version) > _numbers_of(__version__) and not isinstance(error, WeightsError):
         advice = f" It was written by sktl {version}, and this is {__version__}: update sktl."
-    return ModelFileError(f"{_first(model.name)} cannot be used: {one_line(error, 600)}{advice}")
+    return ModelFileError(f"{first_upper(model.name)} cannot be used: {one_line(error, 600)}{advice}")
 
 
 def _numbers_of(version: str) -> list[int]:
@@ -310,7 +315,7 @@ def _misunderstood(model: ModelFile, error: Exception) -> ModelFileError:
     """Return the error for a document that this version does not write: from another version, or damaged."""
     if version := _other_version(model):
         return ModelFileError(
-            f"{_first(model.name)} was written by sktl {version}, and this version, {__version__}, "
+            f"{first_upper(model.name)} was written by sktl {version}, and this version, {__version__}, "
             "cannot read all of it. Update sktl, or save the model again with this version."
         )
     # Python's own error messages name its functions, which would not help the user.
@@ -344,7 +349,7 @@ def _opened_path(path: str, name: str) -> Iterator[Any]:
         except OSError as error:  # safetensors would call the file missing
             raise_process_error(error)
             advice = " Make it readable." if isinstance(error, PermissionError) else ""
-            raise ModelFileError(f"{_first(name)} cannot be read: {error.strerror}.{advice}") from error
+            raise ModelFileError(f"{first_upper(name)} cannot be read: {error.strerror}.{advice}") from error
         try:
             # Read, not mapped into memory as safetensors does: if another program overwrites the file in place, which
             # first cuts it off, reading the map would end the process.
@@ -384,14 +389,9 @@ def _exported_kind(path: str, beginning: bytes) -> tuple[str, str] | None:
     return ("torch.export", "torch.export.load") if path.endswith(".pt2") else None
 
 
-def _first(name: str) -> str:
-    """Return the name of a model at the start of a sentence."""
-    return name[:1].upper() + name[1:]
-
-
 def damaged(name: str, reason: str) -> ModelFileError:
     """Return the error for a file that `save` cannot have written. `name` is as in `ModelFile`."""
     return ModelFileError(
-        f"{_first(name)} is damaged, or not an sktl model: {one_line(reason, 400)}. Save the model again, or "
+        f"{first_upper(name)} is damaged, or not an sktl model: {one_line(reason, 400)}. Save the model again, or "
         "fetch it again."
     )

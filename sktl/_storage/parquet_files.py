@@ -195,9 +195,11 @@ class FeatureFile:
         if reason := why_no_file(path):
             raise InvalidInputError(f"{shown(path)} {reason}. Pass a file that `sktl embed` wrote.")
         with _opened(path) as (content, file):
-            schema = file.schema_arrow
-            header = _parsed((schema.metadata or {}).get(_KEY, b""))
+            schema, metadata = file.schema_arrow, file.metadata.metadata or {}
+            header = _parsed(metadata.get(_KEY, b""))
             if header is None or FEATURES not in schema.names or not _holds_rows(schema.field(FEATURES).type):
+                if _KEY not in metadata and {NAMES, FEATURES} <= {*schema.names}:
+                    raise _without_header(path)
                 raise InvalidInputError(
                     f"{shown(path)} holds no features of this version of sktl. Write them by "
                     "sktl.datasets.write_features or `sktl embed`."
@@ -261,6 +263,16 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], Any]]:
         if getattr(error, "errno", None):  # no permission, a full disk, or another fault of this machine
             raise
         raise _incomplete(path) from error
+
+
+def _without_header(path: Path) -> InvalidInputError:
+    copied = "table.replace_schema_metadata(pyarrow.parquet.read_schema(original).metadata)"
+    return InvalidInputError(
+        f"{shown(path)} has columns of features, but lacks the description of their network. The program that rewrote "
+        "the file has dropped the description, as pandas and polars do. Copy it from the original file: "
+        f"pyarrow.parquet.write_table({copied}, path). Or load the original file, select rows of its data, and pass "
+        "other labels as y."
+    )
 
 
 def has_changed(path: str | Path) -> InvalidInputError:

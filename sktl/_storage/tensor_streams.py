@@ -14,9 +14,10 @@ import numpy as np
 import safetensors
 import torch
 
-from sktl._short_text import type_of
+from sktl._short_text import one_line, type_of
 from sktl._utils.paths import shown
-from sktl.exceptions import InvalidParameterError
+from sktl._utils.process_errors import raise_process_error
+from sktl.exceptions import InvalidParameterError, ModelFileError
 
 from .foreign_files import foreign_kind
 
@@ -93,21 +94,35 @@ def read_exactly(file: Any, n_bytes: int) -> bytes:
 def _parts(file: Any, n_bytes: int) -> Iterator[bytes]:
     """Yield the next bytes of an open file, a part at a time; fewer only at its end."""
     n_read = 0
+    while n_read < n_bytes:
+        part = _part(file, length := min(n_bytes - n_read, _BLOCK))
+        if not isinstance(part, _BYTES):
+            raise _misused(file, f"returns {type_of(part)} instead of bytes", "rb")
+        if len(part) > length:
+            raise _misused(file, _OTHER_LENGTH, "rb")
+        if not part:
+            break
+        n_read += len(part)
+        yield bytes(part)
+
+
+def _part(file: Any, length: int) -> Any:
+    """Return what an open file reads. Its own errors, such as a lost connection, are no fault of the model."""
     try:
-        while n_read < n_bytes:
-            part = file.read(length := min(n_bytes - n_read, _BLOCK))
-            if not isinstance(part, _BYTES):
-                raise _misused(file, f"returns {type_of(part)} instead of bytes", "rb")
-            if len(part) > length:
-                raise _misused(file, _OTHER_LENGTH, "rb")
-            if not part:
-                break
-            n_read += len(part)
-            yield bytes(part)
+        return file.read(length)
     except io.UnsupportedOperation as error:
         raise _misused(file, "is not open for reading", "rb") from error
     except TypeError as error:
         raise _misused(file, _OTHER_LENGTH, "rb") from error
+    except Exception as error:
+        raise_process_error(error)
+        reason = one_line(error, 400).rstrip(".") or type(error).__name__
+        raise ModelFileError(f"{first_upper(model_name_of(file))} cannot be read: {reason}.") from error
+
+
+def first_upper(name: str) -> str:
+    """Return the name of a model at the start of a sentence."""
+    return name[:1].upper() + name[1:]
 
 
 @dataclass(frozen=True)
@@ -231,7 +246,7 @@ class StreamedTensors:
         """Return a tensor, in memory as torch aligns it. Each can be read once, and is not kept here."""
         if self._tensors is None:
             self._tensors = {name: self._read(self._described[name]) for name in self._in_order}
-            if self._whole and self._file.read(1):
+            if self._whole and _part(self._file, 1):
                 raise safetensors.SafetensorError("it has more bytes after its tensors")
         return self._tensors.pop(name)
 

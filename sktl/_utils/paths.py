@@ -13,6 +13,8 @@ from typing import Any
 from sktl._short_text import type_of
 from sktl.exceptions import InvalidParameterError
 
+from .process_errors import is_from_signal_handler
+
 # Schemes of URLs have at least two letters, because `c:\x` and `c://x` are paths of Windows.
 SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+"
 _LONGEST = 200
@@ -51,14 +53,16 @@ def why_no_file(path: str | os.PathLike[str]) -> str | None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let errors of the system name a path instead of a temporary file, or no file: a full disk has no name."""
     try:
         yield
     except OSError as error:
+        if is_from_signal_handler(error):  # such as a time limit
+            raise
         if error.errno is None:
             raise OSError(f"{shown(path)} cannot be written: {error}") from error
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def draft_path(target: Path, suffix: str = "") -> Path:

@@ -24,7 +24,7 @@ from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, Tune
 from sklearn.pipeline import Pipeline, make_pipeline
 
 import sktl
-from sktl import PretrainedImageClassifier
+from sktl import PretrainedImageClassifier, PretrainedImageEncoder
 from sktl._deployment import export as _export
 from sktl._deployment.onnx_file import OnnxFormat
 from sktl._deployment.openvino_files import OpenVinoFormat
@@ -324,6 +324,41 @@ def test_the_part_of_another_estimator_that_can_be_exported_is_named(clf, tmp_pa
     ):
         with pytest.raises(InvalidParameterError, match=f"estimator is a {type(given).__name__}. Pass .*{part}"):
             sktl.export(given, tmp_path / "m.pt2")
+
+
+def test_methods_of_subclasses_are_not_left_out_silently(clf, tmp_path):
+    class Sharper(PretrainedImageClassifier):
+        def predict_proba(self, X):
+            return super().predict_proba(X) ** 2
+
+    class Later:
+        def transform(self, X):
+            return 2 * super().transform(X)
+
+    class Doubled(Later, PretrainedImageEncoder):
+        pass
+
+    class Named(PretrainedImageClassifier):
+        def transform(self, X):  # of a classifier, files contain no features
+            return super().transform(X)
+
+        def fit(self, X, y):
+            return super().fit(X, y)
+
+    for kind, method, base in ((Sharper, "predict_proba", clf), (Doubled, "transform", fitted("features"))):
+        given = kind.__new__(kind)
+        vars(given).update(vars(base))
+        with pytest.raises(InvalidParameterError, match=rf"{kind.__name__}\.{method} is a method of your own"):
+            sktl.export(given, tmp_path / "m.pt2")
+    named = Named.__new__(Named)
+    vars(named).update(vars(clf))
+    sktl.export(named, tmp_path / "m.pt2")
+
+
+def test_exports_leave_the_global_generator_of_torch_alone(clf, tmp_path):
+    before = torch.get_rng_state()
+    sktl.export(clf, tmp_path / "m.pt2")
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 WRONG = {

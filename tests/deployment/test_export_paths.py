@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import onnx
@@ -43,6 +44,7 @@ def test_a_full_disk_is_an_error_that_names_the_target_and_leaves_nothing(name, 
     target.path.write_bytes(b"mine")
     with pytest.raises(OSError, match=rf"{target.path.name}'") as caught, target.draft() as path:
         target.write(model, DOCUMENT, path)
+    assert caught.value.errno == errno.EFBIG
     assert path.name not in str(caught.value)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(target.path.name, b"mine")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from contextlib import redirect_stdout
 
@@ -57,11 +58,16 @@ def harmed():
 
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory):
-    """Return an estimator, the report and the model of its export in int8, and what the export printed."""
+    """Return an estimator, the report and the model of its export in int8, and what the export printed.
+
+    The root logger has no handlers during the export, as in a program that has not configured its logs yet.
+    """
     path = tmp_path_factory.mktemp("int8") / "m.onnx"
     clf = fitted("binary")
-    with redirect_stdout(io.StringIO()) as printed:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(logging.root, "handlers", [])
         report = sktl.export(clf, path, precision="int8", calibration=CALIBRATION, max_drop=0.05)
+        assert not logging.root.handlers, "logging.basicConfig of the program would do nothing"
     return clf, report, onnx.load(path), printed.getvalue()
 
 

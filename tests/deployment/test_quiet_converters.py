@@ -13,11 +13,12 @@ from sktl._deployment.quiet_converters import mute, silent_thread
 
 
 @pytest.fixture
-def chatty():
+def chatty(monkeypatch):
     """Return a function of a muted module that prints and logs its argument."""
-    module = types.ModuleType("chatty")
+    module = types.ModuleType("chatty.module")
     exec("import logging\ndef say(text):\n    print(text)\n    logging.warning(text)", vars(module))
-    mute(module)
+    monkeypatch.setitem(sys.modules, "chatty.module", module)
+    mute("chatty")
     return module.say
 
 
@@ -59,3 +60,11 @@ def test_blocks_that_overlap_in_threads_leave_everything_as_before(chatty, capsy
     thread.join(60)
     assert (sys.stdout, logging.root.level, logging.root.manager.disable, list(logging.root.filters)) == before
     assert (capsys.readouterr().out, caplog.messages) == ("heard\n", ["heard"])
+
+
+def test_the_program_can_still_configure_its_logs(chatty, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with silent_thread():
+        chatty("mine")
+    chatty("heard")
+    assert not logging.root.handlers

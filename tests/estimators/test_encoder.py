@@ -127,6 +127,29 @@ def test_a_clone_and_a_pickle_give_the_same():
     assert_array_equal(clone(encoder).fit_transform(X), expected)
 
 
+def test_a_clone_of_a_subclass_has_all_parameters_or_is_an_error():
+    class Hidden(PretrainedImageEncoder):
+        def __init__(self, alpha=1, **params):
+            super().__init__(n_stages=3, **params)
+            self.alpha = alpha
+
+    class Listed(Hidden):
+        def __init__(self, alpha=1, **params):
+            PretrainedImageEncoder.__init__(self, **params)
+            self.alpha = alpha
+
+        @classmethod
+        def _get_param_names(cls):
+            return sorted(["alpha", *PretrainedImageEncoder._get_param_names()])
+
+    copied = clone(Hidden(2))  # its own constructor passes n_stages
+    assert (copied.alpha, copied.n_stages) == (2, 3)
+    for lost in ({"backbone": "resnet50"}, {"random_state": np.random.RandomState(0)}, {"image_shape": (8, 8)}):
+        with pytest.raises(InvalidParameterError, match=f"{next(iter(lost))}=.* would be lost in a copy of Hidden"):
+            clone(Hidden(**lost))
+        assert clone(Listed(**lost)).get_params().keys() >= lost.keys()
+
+
 def test_an_encoder_pickled_before_a_parameter_existed_raises_errors_as_it_did():
     encoder = PretrainedImageEncoder(**SMALL).fit(X)
     del encoder.__dict__["invalid_images"]

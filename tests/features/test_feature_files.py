@@ -40,6 +40,16 @@ def features(folder):
     return load_features(folder).data
 
 
+def test_the_working_folder_may_change(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    found = load_features(folder.name).data
+    expected, pickled = np.asarray(found), pickle.dumps(found)
+    monkeypatch.chdir("/")
+    for features in (found, pickle.loads(pickled)):
+        assert_array_equal(features, expected)
+        assert_array_equal(features.names, list(map(str, range(N))))
+
+
 # ----------------------------------------------------------------------------------------------------------- selection
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from backbones import small_conv_net
 from numpy.testing import assert_array_equal
+from sklearn import config_context
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -22,6 +23,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from sktl import FeatureMapDisplay, PretrainedImageClassifier, PretrainedImageEncoder, PretrainedImageRegressor
+from sktl._inspection.feature_map_display import _principal
 from sktl._inspection.figure_layout import style
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
@@ -41,6 +43,16 @@ def _close_figures():
 @pytest.fixture(scope="module")
 def encoder():
     return PretrainedImageEncoder(backbone=small_conv_net, engine="torch").fit(X)
+
+
+def test_the_coordinates_do_not_depend_on_settings_of_scikit_learn(monkeypatch):
+    features = np.random.default_rng(0).random((12, 1100))  # from 1,000 features on, PCA is randomized
+    expected = _principal(features)
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    with config_context(array_api_dispatch=True, transform_output="pandas"):
+        found = _principal(features)
+    assert_array_equal(found[0], expected[0])
+    assert found[1] == expected[1]
 
 
 def test_the_coordinates_are_the_principal_components_of_the_features(encoder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from operator import attrgetter
 
 import pytest
 
@@ -51,3 +52,13 @@ def test_a_docstring_has_the_form_of_numpydoc(name):
 
 def test_methods_are_among_what_is_checked():
     assert {"sktl.PretrainedImageClassifier.fit", "sktl.PretrainedImageEncoder.save"} <= set(METHODS)
+
+
+def test_type_checkers_know_what_is_returned():
+    returned = {
+        name: inspect.signature(attrgetter(name.removeprefix("sktl."))(sktl)).return_annotation
+        for name in (*OBJECTS, *METHODS)
+        if not inspect.isclass(OBJECTS.get(name))
+    }
+    untyped = {name for name, type_ in returned.items() if type_ in ("Any", inspect.Signature.empty)}
+    assert untyped == {"sktl.BackboneRanking.to_frame", "sktl.ImageAudit.to_frame"}  # pandas has no types

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +53,19 @@ def test_a_page_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
         write_page(None, "x")
     with pytest.raises(InvalidParameterError, match=r"path='a.pdf' does not end in \.html"):
         write_page("a.pdf", "x")
+
+
+def test_a_full_disk_is_an_error_of_the_system_that_names_the_page(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "report.html").write_text("old")
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_page(tmp_path / "report.html", "new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert len([*tmp_path.iterdir()]) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")

@@ -10,6 +10,7 @@ import os
 import pickle
 import struct
 import sys
+from functools import partial
 
 import pytest
 import safetensors.torch
@@ -213,6 +214,39 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert read(tmp_path / "x")[0] == {"old": 1}
+
+
+def limited(limit, write):
+    """Run a function in a process whose files may have so many bytes. Return the error of the system."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    with pytest.raises(OSError, match="File too large") as caught:
+        write()
+    return caught.value.errno, caught.value.filename
+
+
+@needs_fork
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+@pytest.mark.parametrize("limit", [0, 100])
+def test_a_disk_that_is_full_is_an_error_of_the_system_that_names_the_file(tmp_path, limit):
+    write = partial(write_model, tmp_path / "x", {"n": 1}, TENSORS)
+    assert in_child(limited, limit, write) == (errno.EFBIG, str(tmp_path / "x"))
+    assert not list(tmp_path.iterdir())
+
+
+@needs_fork
+@pytest.mark.skipif(sys.platform != "linux", reason="folders in use can be removed")
+def test_in_a_working_folder_that_was_removed_the_error_names_the_file(tmp_path):
+    def removed():
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(FileNotFoundError) as caught:
+            write_model("x.sktl", {}, TENSORS)
+        return caught.value.filename
+
+    assert in_child(removed) == "x.sktl"
 
 
 @pytest.mark.parametrize("as_file", [False, True])

@@ -61,6 +61,20 @@ def test_rows_are_mapped_where_they_lie(path, monkeypatch):
         assert values.dtype == ROWS.columns[name].dtype
 
 
+def test_the_description_of_a_file_that_another_program_wrote_can_be_copied(path, tmp_path):
+    table, other, description = pq.read_table(path), tmp_path / "other.parquet", pq.read_schema(path).metadata
+    bare = table.replace_schema_metadata(None)
+    pq.write_table(bare, other)
+    with pytest.raises(InvalidInputError, match=r"pandas and polars do\. Copy .*read_schema\(original\)\.metadata"):
+        FeatureFile.open(other)
+    pq.write_table(bare.replace_schema_metadata(description), other)
+    assert_array_equal(np.concatenate(FeatureFile.open(other).blocks), FEATURES)
+    with pq.ParquetWriter(other, bare.schema) as writer:  # as polars, whose metadata are not the schema's
+        writer.write_table(bare)
+        writer.add_key_value_metadata(description)
+    assert_array_equal(np.concatenate(FeatureFile.open(other).blocks), FEATURES)
+
+
 def read(path):
     """Return False if a file is refused."""
     try:

@@ -296,6 +296,24 @@ def test_what_cannot_be_written_to_is_named_and_left_alone(tmp_path, case):
     assert (tmp_path / "x").read_bytes() == b"before"
 
 
+@pytest.mark.parametrize("error", [ValueError("token expired."), ConnectionResetError("token expired"), KeyError()])
+@pytest.mark.parametrize("n_before", [0, 1, 3])
+def test_an_error_of_the_file_object_is_not_called_damage(error, n_before):
+    class Failing(io.BytesIO):
+        n_reads = 0
+
+        def read(self, size=-1):
+            self.n_reads += 1
+            if self.n_reads > n_before:
+                raise error
+            return super().read(size)
+
+    words = r"^The model that was passed as a Failing cannot be read: (token expired|KeyError)\.$"
+    with pytest.raises(ModelFileError, match=words) as caught:
+        read(Failing(written()))
+    assert caught.value.__cause__ is error
+
+
 def test_a_long_name_is_shown_in_part(tmp_path):
     with pytest.raises(ModelFileNotFoundError, match=r"\.\.\.xxx") as caught:
         sktl.load("x" * 100_000)

@@ -215,3 +215,11 @@ def test_errors_of_the_system_name_the_path(error, tmp_path):
 def test_errors_without_a_number_name_the_path(tmp_path):
     with pytest.raises(OSError, match=rf"{tmp_path.name}' cannot be written: broken"), naming(tmp_path):
         raise OSError("broken")
+
+
+def test_a_time_limit_is_left_as_it_is(tmp_path):
+    def on_alarm(number, frame):
+        raise TimeoutError("time limit")
+
+    with pytest.raises(TimeoutError, match=r"^time limit$"), naming(tmp_path):
+        on_alarm(14, sys._getframe())
