@@ -177,6 +177,19 @@ def test_weight_decay_pulls_stages_to_where_they_began_and_leaves_biases_and_nor
     assert torch.equal(free.blocks[2].norm.weight, pulled.blocks[2].norm.weight)
 
 
+def test_weight_decay_does_not_move_what_a_callback_has_frozen():
+    weights = []
+
+    class Freezing(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            weight = net.module_.cut.network.blocks[2].down.weight.requires_grad_(False)
+            weights.append(weight.detach().clone())
+
+    train(weight_decay=3.0, max_epochs=3, lr=0.1, net_params={"callbacks": [Freezing()]})
+    first, *later = weights
+    assert all(torch.equal(weight, first) for weight in later)
+
+
 @pytest.mark.parametrize("interpolation", [0.5, 0.75])
 def test_interpolation_keeps_a_share_of_what_training_changed(interpolation):
     start, whole = stochastic_net(), train()
