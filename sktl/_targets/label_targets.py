@@ -74,7 +74,7 @@ class LabelTargets(Targets):
         return self.indicator * (1 - 2 * self.doubt) + self.doubt
 
     def memberships(self) -> np.ndarray:
-        return self.values()
+        return self.indicator
 
     def ranked_weights(self, rank: np.ndarray) -> np.ndarray:
         if self.label_weights is None:

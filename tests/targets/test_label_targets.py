@@ -240,6 +240,7 @@ def test_constant_columns_are_named_and_trained_with_doubt():
     ]  # fmt: skip
     assert_allclose(targets.values()[:, 3:], np.tile([6 / 7, 1 / 7], (5, 1)))
     assert_array_equal(targets.values()[:, :3], Y)
+    assert_array_equal(targets.memberships(), y)
     assert_array_equal(targets.outputs.observed(targets.values()), y)
 
 
