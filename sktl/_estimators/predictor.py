@@ -198,8 +198,10 @@ class PretrainedImagePredictor(TypicalityEstimator):
         self._typicality = Typicality.of(training.samples, layout, training.targets, seeds.typicality)
         described, n_features = TrainingSet.of(split.training.targets), sum(sizes)
         self.recipe_ = resolve_recipe(self, 0, described, n_features, self.device_, chosen)
+        # "lbfgs" saves no state, and identifying one would take a pass over the images.
+        folder = None if self.recipe_.optimizer == "lbfgs" else self.checkpoint
         states = open_checkpoint(
-            self.checkpoint, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
+            folder, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
         )
         run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
         self.net_ = train_head(split, self.recipe_, run, sizes, n_workers)
