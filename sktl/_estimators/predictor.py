@@ -146,7 +146,7 @@ class PretrainedImagePredictor(TypicalityEstimator):
         self.backbone_, self.device_ = self._resolve(seeds.backbone)
         extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)
         self.precision_ = extractor.precision
-        found = find_usable(self, Labeled(samples, targets), (y, sample_weight, groups), extractor)
+        found = find_usable(self, Labeled(samples, targets), (y, sample_weight), extractor)
         images, features, self.invalid_images_ = found
         if self.invalid_images_:  # numbers are standardized without them
             watched = self._check_validation(*validation, images.targets)
