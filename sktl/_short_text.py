@@ -145,7 +145,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 def rounded(value: float, scale: float) -> str:
     """Return a number for people, with as many decimals as differences of a tenth of `scale` need."""
-    n_decimals = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 0
+    n_decimals = max(0, 1 - math.floor(math.log10(scale))) if 0 < scale < math.inf else 0
     if n_decimals > _MOST_DIGITS or abs(value) >= 10**_MOST_DIGITS:
         return f"{value:z.4g}"
     return f"{value:z.{n_decimals}f}"

@@ -182,8 +182,9 @@ def test_a_rounded_number_is_as_near_as_differences_need(number, scale):
     assert shown not in ("-0", "-0.0", "-0.00")
 
 
-def test_a_number_of_no_scale_is_shown():
-    assert rounded(0.0, 0.0) == "0"
+@pytest.mark.parametrize("scale", [0.0, math.inf, math.nan])
+def test_a_number_of_no_scale_is_shown(scale):
+    assert rounded(0.0, scale) == "0"
 
 
 @given(st.lists(st.integers(-1, 2) | st.booleans() | st.floats(-1, 2) | st.sampled_from(["1", "'1'", "1.0", "True"])))

@@ -23,7 +23,7 @@ from sktl._training.json_values import plain
 from sktl._utils.settings_isolation import isolated
 from sktl._utils.similar_names import resemblances
 from sktl._utils.threads import n_threads, single_threaded_pool
-from sktl.exceptions import ImageFailure, InvalidImageError
+from sktl.exceptions import ImageFailure
 
 from .audit_arguments import (
     Given,
@@ -200,7 +200,8 @@ class _Usable:
         extractor = computes._extractor(backbone, device, computes.engine, computes.precision)
         extractor = replace(extractor, feature_stages=plain(computes.feature_stages))
         features, more = _features(samples, [*thumbnails], extractor)
-        kept = {number: thumbnails[number] for number in thumbnails if number not in {f.position for f in more}}
+        lost = {failure.position for failure in more}
+        kept = {number: thumbnail for number, thumbnail in thumbnails.items() if number not in lost}
         return cls(kept, features, extractor.layout, sorted([*failures, *more]), subjects.n_train)
 
     @property
@@ -234,15 +235,8 @@ def _features(
     samples: Sequence[Sample], numbers: list[int], extractor: FeatureExtractor
 ) -> tuple[np.ndarray, list[ImageFailure]]:
     """Return the features of some samples, without those that the network cannot use."""
-    failures: list[ImageFailure] = []
-    while numbers:
-        try:
-            return extractor([samples[i] for i in numbers]), failures
-        except InvalidImageError as error:
-            found = [failure._replace(position=numbers[failure.position]) for failure in error.failures]
-            failures += found
-            numbers = [i for i in numbers if i not in {failure.position for failure in found}]
-    return np.empty((0, extractor.n_features), dtype=np.float32), failures
+    features, failures = extractor.usable([samples[i] for i in numbers])
+    return features, [failure._replace(position=numbers[failure.position]) for failure in failures]
 
 
 @dataclass(frozen=True)

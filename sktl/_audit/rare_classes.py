@@ -31,10 +31,9 @@ def rare_classes(
     """
     if not isinstance(targets, ClassTargets | LabelTargets):
         return
-    memberships = targets.memberships() if isinstance(targets, ClassTargets) else targets.indicator
     n_groups = n_folds if groups is None else len(np.unique(groups))
     n_folds = max(2, min(n_folds, n_groups))
-    for name, has in zip(targets.outputs.names(), np.asarray(memberships).T > 0, strict=True):
+    for name, has in zip(targets.outputs.names(), targets.memberships().T > 0, strict=True):
         n_different = len(np.unique(contents[has]))
         if groups is not None and n_groups > 1 and len(np.unique(groups[has])) == 1:
             found = "All images are of one group: no fold validates this class with a model that learned it."

@@ -70,8 +70,6 @@ class Votes:
     def of(cls, targets: Targets, contents: np.ndarray, components: np.ndarray) -> Votes:
         """Return the votes for images, from the numbers of their contents and of the components of copies."""
         memberships = targets.memberships().astype(np.float64)
-        if isinstance(targets, LabelTargets):
-            memberships = targets.indicator
         are_divided = np.isin(components, divided(components, targets.values()))
         _, first, contents = np.unique(contents, return_index=True, return_inverse=True)
         _, components = np.unique(components, return_inverse=True)

@@ -54,9 +54,7 @@ class Usable(NamedTuple):
     failures: tuple[ImageFailure, ...]
 
 
-def find_usable(
-    predictor: Any, images: Images, of_samples: tuple[Any, Any, Any], extractor: FeatureExtractor
-) -> Usable:
+def find_usable(predictor: Any, images: Images, of_samples: tuple[Any, Any], extractor: FeatureExtractor) -> Usable:
     """Return the images, without unusable ones if `invalid_images="skip"`.
 
     If stages are trained, features of all images may not be needed, so images are only decoded.
@@ -67,7 +65,7 @@ def find_usable(
         With its network.
     images : Labeled sequence of Sample
     of_samples : tuple
-        The arguments `y`, `sample_weight` and `groups` of `fit`.
+        The arguments `y` and `sample_weight` of `fit`.
     extractor : FeatureExtractor
     """
     if predictor.invalid_images != "skip":
@@ -99,7 +97,7 @@ def _failures(predictor: Any, images: Images, extractor: FeatureExtractor) -> li
     return find_failures(images.samples, preprocessing, extractor.cache, predictor.n_jobs, predictor.verbose)
 
 
-def _without(predictor: Any, failures: list[ImageFailure], images: Images, of_samples: tuple[Any, Any, Any]) -> Images:
+def _without(predictor: Any, failures: list[ImageFailure], images: Images, of_samples: tuple[Any, Any]) -> Images:
     """Return the images without unusable ones, with a warning."""
     usable = np.setdiff1d(np.arange(len(images.samples)), [failure.position for failure in failures])
     if len(lost := images.targets.losing(usable)):
@@ -117,6 +115,5 @@ def _without(predictor: Any, failures: list[ImageFailure], images: Images, of_sa
         f"invalid_images_ lists them. The first: {failures[0]}",
         InvalidImageWarning,
     )
-    y, sample_weight, groups = of_samples
-    targets = predictor._check_targets(y, sample_weight, len(images.samples), usable, groups)
+    targets = predictor._check_targets(*of_samples, len(images.samples), usable, images.targets.groups)
     return Labeled([images.samples[i] for i in usable], targets)

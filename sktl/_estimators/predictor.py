@@ -146,7 +146,7 @@ class PretrainedImagePredictor(TypicalityEstimator):
         self.backbone_, self.device_ = self._resolve(seeds.backbone)
         extractor = self._extractor(self.backbone_, self.device_, self.engine, self.precision)
         self.precision_ = extractor.precision
-        found = find_usable(self, Labeled(samples, targets), (y, sample_weight, groups), extractor)
+        found = find_usable(self, Labeled(samples, targets), (y, sample_weight), extractor)
         images, features, self.invalid_images_ = found
         if self.invalid_images_:  # numbers are standardized without them
             watched = self._check_validation(*validation, images.targets)
@@ -198,8 +198,10 @@ class PretrainedImagePredictor(TypicalityEstimator):
         self._typicality = Typicality.of(training.samples, layout, training.targets, seeds.typicality)
         described, n_features = TrainingSet.of(split.training.targets), sum(sizes)
         self.recipe_ = resolve_recipe(self, 0, described, n_features, self.device_, chosen)
+        # "lbfgs" saves no state, and identifying one would take a pass over the images.
+        folder = None if self.recipe_.optimizer == "lbfgs" else self.checkpoint
         states = open_checkpoint(
-            self.checkpoint, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
+            folder, _split(images, rows, watched), extractor, self.recipe_, (seeds.head, seeds.choice)
         )
         run = Run(seeds.head, self.net_params, states and states.of_phase("output layer"))
         self.net_ = train_head(split, self.recipe_, run, sizes, n_workers)

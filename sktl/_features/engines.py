@@ -20,6 +20,7 @@ import torch
 from sktl._backbones.backbone import Backbone
 from sktl._images.decoding import decoding_rule
 from sktl._utils.devices import check_precision, halved, within_memory
+from sktl._utils.locks import fork_safe_lock
 from sktl._utils.process_errors import is_from_signal_handler
 from sktl._utils.threads import single_threaded, single_threaded_pool
 from sktl._utils.torch_kernels import arithmetic_switches, describe_arithmetic
@@ -77,7 +78,7 @@ class TorchEngine(Engine):
         self.chunk = trunk.chunk
         # On a CPU, each thread of the pass runs its own chunk. An accelerator processes one chunk at a time.
         at_once = trunk.device.type == "cpu" and not trunk.keeps_state
-        self._turn = nullcontext() if at_once else threading.Lock()
+        self._turn = nullcontext() if at_once else fork_safe_lock()
         with single_threaded_pool(1) as pool:
             answer = pool.submit(self.run, trunk.probe).result()
             # The trunk computed its answer under a watch, which might have led torch to other kernels. So a different

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -169,6 +170,14 @@ class LabeledInputs(LabeledDataset):
         super().__init__(labeled.targets, rank)
         self.inputs = labeled.samples
 
+    def count_batches(self, batch_size: int) -> int:
+        """Return the number of training batches of an epoch. A last batch of one image joins the batch before it.
+
+        BatchNorm, which is trained only without pretrained weights, cannot train on one image. Batches are the same for
+        all networks.
+        """
+        return max(1, math.ceil((len(self) - 1) / batch_size))
+
     def inputs_of(self, i: int) -> torch.Tensor:
         return self.inputs.unchanged.request(np.array([i % len(self)]), 0)()[0]
 
@@ -186,12 +195,10 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[Batch]:
         self.epoch += 1
         order = torch.randperm(len(self.dataset), generator=generator(self.seed, Stream.ORDER, self.epoch)).numpy()
-        pieces = np.split(order, range(self.batch_size, len(order), self.batch_size))
-        if len(pieces) > 1 and len(pieces[-1]) == 1:  # BatchNorm cannot train on one image
-            pieces[-2:] = [np.concatenate(pieces[-2:])]
+        starts = self.batch_size * np.arange(1, self.dataset.count_batches(self.batch_size))
         pending: deque[tuple[np.ndarray, Request]] = deque()
         number = 0
-        for rows in pieces:
+        for rows in np.split(order, starts):
             pending.append((rows, self.dataset.inputs.request(rows, self.epoch)))
             if len(pending) > 1:
                 yield self._batch(*pending.popleft(), number)

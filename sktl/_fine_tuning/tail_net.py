@@ -173,7 +173,7 @@ class _TailNet(WeightedNet):
 
         @torch.no_grad()
         def pull(parameters: list[nn.Parameter]) -> None:
-            for parameter in parameters:
+            for parameter in (p for p in parameters if p.requires_grad):  # callbacks may have frozen some
                 parameter.lerp_(self.anchors[parameter], rates[parameter] * self.recipe.weight_decay)
 
         assert self.runner is not None

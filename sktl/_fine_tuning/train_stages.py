@@ -241,11 +241,12 @@ def _start(
             layer = as_output_layer(*standardization.fold(layer.weight, layer.bias))
         return Start(layer, standardization, History()), recipe, selection
     run = replace(run, net_params=_known(run.net_params, recipe.probing.optimizer))
+    n_workers = n_threads(sources.training.samples.extractor.n_jobs)
     # Trained for all epochs: the converged layer is more accurate than the layer with the lowest validation loss.
-    net = train_head(features, recipe.probing, run, sizes)
+    net = train_head(features, recipe.probing, run, sizes, n_workers)
     alone = None
     if recipe.alone is not None:
-        alone = train_head(features, recipe.alone, _without_callbacks(run), sizes).module_.output
+        alone = train_head(features, recipe.alone, _without_callbacks(run), sizes, n_workers).module_.output
     return Start(net.module_.output, standardization, net.history, alone), recipe, selection
 
 

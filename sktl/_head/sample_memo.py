@@ -46,10 +46,12 @@ class SampleMemo(Generic[Result]):
                 self._results.move_to_end(key)
                 return self._results[key]
         found = compute()
-        with self._lock:
-            self._results[key] = found
-            while self.total_cost() > self.limit:
-                self._results.popitem(last=False)
+        # A result above the limit would evict all others, and then itself.
+        if self.cost(found) <= self.limit:
+            with self._lock:
+                self._results[key] = found
+                while self.total_cost() > self.limit:
+                    self._results.popitem(last=False)
         return found
 
     def total_cost(self) -> int:

@@ -194,6 +194,12 @@ def show_picture(ax: Axes, pixels: np.ndarray) -> None:
     ax.set_yticks([])
 
 
+def show_text(ax: Axes, text: str) -> None:
+    """Write a text in the middle of empty axes."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+
+
 def picture_cell(pictures: Sequence[np.ndarray], lines: int, width: float = 2.1) -> tuple[float, float]:
     """Return the width and height in inches of a cell for images with titles of `lines` lines."""
     ratios = [np.clip(height / broad, 0.4, 2.0) for height, broad, _ in (image.shape for image in pictures)]

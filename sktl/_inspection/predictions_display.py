@@ -28,7 +28,7 @@ from sktl._utils.settings_isolation import isolated
 from sktl.exceptions import InvalidParameterError
 
 from .display_thumbnails import read_pictures
-from .figure_layout import axes_grid, check_task, letters_across, picture_cell, show_picture, title_color
+from .figure_layout import axes_grid, check_task, letters_across, picture_cell, show_picture, show_text, title_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -312,14 +312,12 @@ class PredictionsDisplay:
             color = title_color(self.axes_[i], compared.is_wrong(i))
             self.axes_[i].set_title(compared.title(i, letters), fontsize="small", parse_math=False, color=color)
         if not self.images:
-            self.axes_[0].set_axis_off()
-            nothing = "no wrong prediction" if self.select == "errors" else "no image"
-            self.axes_[0].text(0.5, 0.5, nothing, ha="center", va="center", transform=self.axes_[0].transAxes)
+            show_text(self.axes_[0], "no wrong prediction" if self.select == "errors" else "no image")
         return self
 
 
-def _check_choice(select: str, n_images: int, n_columns: int, random_state: Any) -> None:
-    if select not in _SELECTIONS:
+def _check_choice(select: Any, n_images: int, n_columns: int, random_state: Any) -> None:
+    if not isinstance(select, str) or select not in _SELECTIONS:
         raise InvalidParameterError(f"select={shown_value(select)} must be one of {', '.join(map(repr, _SELECTIONS))}.")
     check_count(n_images, "n_images")
     check_count(n_columns, "n_columns")

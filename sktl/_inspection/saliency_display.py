@@ -28,7 +28,7 @@ from sktl._utils.settings_isolation import isolated
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 from .display_thumbnails import picture, read_each
-from .figure_layout import axes_grid, letters_across, picture_cell, show_picture
+from .figure_layout import axes_grid, letters_across, picture_cell, show_picture, show_text
 from .gradcam import class_maps, find_target_layer
 
 if TYPE_CHECKING:
@@ -239,15 +239,17 @@ class SaliencyDisplay:
         shades = colormaps.get_cmap(cmap)(np.linspace(0, 1, 256))
         shades[:, 3] = np.linspace(0, alpha, 256)
         colors = ListedColormap(shades, name="saliency", bad=(1, 1, 1, 0.65))
-        n = len(self.images)
+        n = max(1, len(self.images))
         self.figure_, self.axes_ = axes_grid(ax, n, n_columns, picture_cell(self.images, 3), beside=1.0 * colorbar)
-        for i, axes in enumerate(self.axes_):
-            show_picture(axes, self.images[i])
-            _draw_heat(axes, self.heats[i], colors)
+        for i, pixels in enumerate(self.images):
+            show_picture(self.axes_[i], pixels)
+            _draw_heat(self.axes_[i], self.heats[i], colors)
         self.colorbar_ = self._draw_colorbar(shades) if colorbar else None
         letters = letters_across(ax, self.axes_)
-        for i, axes in enumerate(self.axes_):
-            axes.set_title(self._title(i, letters), fontsize="small", parse_math=False)
+        for i in range(len(self.images)):
+            self.axes_[i].set_title(self._title(i, letters), fontsize="small", parse_math=False)
+        if not len(self.images):
+            show_text(self.axes_[0], "no image")
         return self
 
     def _draw_colorbar(self, shades: np.ndarray) -> Any:

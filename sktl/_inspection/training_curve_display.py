@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sktl._short_text import shown_value
 from sktl._utils.optional import require
 from sktl.exceptions import InvalidInputError
 
@@ -130,8 +131,16 @@ class TrainingCurveDisplay:
         -------
         display : TrainingCurveDisplay
             The display itself.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed.
+        InvalidInputError
+            If scores, phases and epochs have different lengths.
         """
         require("matplotlib", f"{type(self).__name__}.plot", "sktl[plot]")
+        self._check_lengths()
         from matplotlib.ticker import MaxNLocator
 
         losses = [name for name in self.scores if name.endswith("loss")]
@@ -154,6 +163,14 @@ class TrainingCurveDisplay:
                 for text in axes.legend().get_texts():
                     text.set_parse_math(False)
         return self
+
+    def _check_lengths(self) -> None:
+        for name, values in {"epochs": self.epochs, **self.scores}.items():
+            if values.shape != self.phases.shape:
+                raise InvalidInputError(
+                    f"{shown_value(name)} has shape {values.shape}, but phases has shape {self.phases.shape}. Pass one "
+                    "value for each epoch."
+                )
 
     def _spans(self) -> list[tuple[str, slice]]:
         """Return the name and the rows of each phase."""

@@ -66,7 +66,7 @@ class FeaturesEstimator(BaseEstimator):
         sizes = [size for _, size in self.layout.groups_of(chosen.n_stages)]
         seen = np.ascontiguousarray(X[:, : sum(sizes)])
         recipe = resolve_recipe(self.predictor, 0, TrainingSet.of(targets), sum(sizes), torch.device("cpu"), chosen)
-        net = train_head(Split(Labeled(seen, targets)), recipe, Run(self.seeds[0]), sizes)
+        net = train_head(Split(Labeled(seen, targets)), recipe, Run(self.seeds[0]), sizes, self.n_workers)
         return self._with_layer(net.module_.output, targets.outputs)
 
     def guess(self, X: np.ndarray, y: np.ndarray) -> FeaturesEstimator:

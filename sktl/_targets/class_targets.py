@@ -178,7 +178,7 @@ def check_classes(
     InvalidParameterError
         If `class_weight` does not match the classes.
     """
-    labels = check_labels(y)
+    labels = check_labels(y, warns=rows is None)  # otherwise, all rows have been checked before
     if isinstance(y, np.ndarray) and y.dtype.kind == "T":  # scikit-learn fails to split it and to score predictions
         raise InvalidInputError("y has dtype StringDType, which scikit-learn does not support. Pass y.astype(object).")
     if len(labels) != n_samples:
@@ -192,7 +192,9 @@ def check_classes(
         labels, weights, numbers = labels[rows], weights[rows], None if numbers is None else numbers[rows]
     classes, codes = np.unique(labels, return_inverse=True)
     _check_distinct(labels, classes)
-    if rows is None:  # otherwise, all rows have been checked before
+    if rows is None:
+        _warn_of_converted(labels, classes)
+        _warn_of_numbers(labels, classes)
         _warn_of_joined(classes)
         warn_of_similar_labels(classes)
     class_weights = _class_weights(class_weight, classes, codes, weights)
@@ -204,7 +206,7 @@ def check_classes(
 
 
 def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
-    """Raise `InvalidInputError` for a single class and for names of files. Warn of labels that may be no classes."""
+    """Raise `InvalidInputError` for a single class and for names of files."""
     if len(classes) < 2:
         # Meta-estimators pass several labels one at a time, as 0 and 1.
         of_several = " If this is one of several labels, some images must have it, and some must not."
@@ -216,13 +218,6 @@ def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
         raise InvalidInputError(
             f"y has names of files, such as {shown_value(first)}, each only once: X and y may be swapped. Pass the "
             "images as X and their labels as y."
-        )
-    _warn_of_converted(labels, classes)
-    if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
-        warn(
-            f"y has {len(classes)} different numbers for {len(labels)} images. A classifier treats each as a class "
-            "and ignores their order.",
-            InputWarning,
         )
 
 
@@ -251,6 +246,16 @@ def _warn_of_converted(labels: np.ndarray, classes: np.ndarray) -> None:
         warn(
             f"y has the label {first_shown(found)} for {np.isin(labels, found).sum()} images. Programs write "
             "this text for missing values. If it stands for a missing label, drop these images.",
+            InputWarning,
+        )
+
+
+def _warn_of_numbers(labels: np.ndarray, classes: np.ndarray) -> None:
+    """Warn of numbers that are probably not classes, because most of them are different."""
+    if labels.dtype.kind in "iuf" and len(labels) > _MANY and len(classes) > len(labels) / 2:
+        warn(
+            f"y has {len(classes)} different numbers for {len(labels)} images. A classifier treats each as a class "
+            "and ignores their order.",
             InputWarning,
         )
 

@@ -96,7 +96,8 @@ def hold_out_groups(
     ValueError
         If no fold can be held out. The message is the reason.
     """
-    n_parts = max(2, Fraction(fraction).limit_denominator(_MOST_PARTS).denominator)
+    possible = min(max(fraction, 1 / _MOST_PARTS), 1 - 1 / _MOST_PARTS)
+    n_parts = Fraction(possible).limit_denominator(_MOST_PARTS).denominator
     folds = deal(strata, groups, n_parts, seed)
     if folds.n_folds < 2:
         raise ValueError("groups has effectively only one group")

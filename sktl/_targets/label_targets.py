@@ -74,7 +74,7 @@ class LabelTargets(Targets):
         return self.indicator * (1 - 2 * self.doubt) + self.doubt
 
     def memberships(self) -> np.ndarray:
-        return self.values()
+        return self.indicator
 
     def ranked_weights(self, rank: np.ndarray) -> np.ndarray:
         if self.label_weights is None:
@@ -190,14 +190,28 @@ def check_indicator(
         warn_of_similar_labels(classes)
         _warn_of_sides(class_weight, classes)
     weights, numbers = check_sample_weight(sample_weight, n_samples), check_groups(groups, n_samples)
+    label_weights, totals, weighed = _weigh(classes, indicator, weights, class_weight)
+    known = np.zeros_like(totals, dtype=bool)
     if rows is not None:
+        known = weighed == 0
         indicator, weights, numbers = indicator[rows], weights[rows], None if numbers is None else numbers[rows]
+        label_weights, totals, weighed = _weigh(classes, indicator, weights, class_weight)
+    has_zeros = bool((weighed > 0).sum() < (totals > 0).sum() or not weights.all())
+    _warn_of_constant(classes, (weighed == 0) & ~known, has_zeros)
+    return LabelTargets(classes, indicator, weights, numbers, label_weights).trained_with(weights)
+
+
+def _weigh(
+    classes: np.ndarray, indicator: np.ndarray, weights: np.ndarray, class_weight: Any
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Return the weights of the labels, and the total weights of the samples without and with each, before and after.
+
+    Each is an array of shape (2, n_labels), except weights of labels that are None.
+    """
     # Not by a BLAS, in which the bits of a column depend on its position.
     totals = (weights[:, None] * np.stack([1 - indicator, indicator])).sum(axis=1)
     label_weights = _label_weights(class_weight, classes, totals)
-    weighed = totals if label_weights is None else totals * label_weights
-    _warn_of_constant(classes, weighed, bool((weighed > 0).sum() < (totals > 0).sum() or not weights.all()))
-    return LabelTargets(classes, indicator, weights, numbers, label_weights).trained_with(weights)
+    return label_weights, totals, totals if label_weights is None else totals * label_weights
 
 
 def _warn_of_one_hot(indicator: np.ndarray, y: Any) -> None:
@@ -234,19 +248,19 @@ def _names_of(table: Table) -> np.ndarray:
     return np.fromiter(table.names, dtype=object)
 
 
-def _warn_of_constant(classes: np.ndarray, totals: np.ndarray, has_zeros: bool) -> None:
+def _warn_of_constant(classes: np.ndarray, is_constant: np.ndarray, has_zeros: bool) -> None:
     """Warn of labels in which all samples of nonzero weight are alike.
 
     Parameters
     ----------
     classes : array of shape (n_labels,)
-    totals : float64 array of shape (2, n_labels)
-        Total weights of the samples without and with each label.
+    is_constant : bool array of shape (2, n_labels)
+        Whether there are no samples of nonzero weight without and with each label.
     has_zeros : bool
         Whether samples have weight zero, which the warning mentions.
     """
     besides = ", apart from images of weight zero" if has_zeros else ""
-    for whose, constant in zip(("Every image has", "No image has"), totals == 0, strict=True):
+    for whose, constant in zip(("Every image has", "No image has"), is_constant, strict=True):
         if constant.any():
             warn(
                 f"{whose} the label {first_shown(classes[constant].tolist())}{besides}. It cannot be "

@@ -41,9 +41,7 @@ class Table:
         """
         if isinstance(y, cls):
             return y
-        if issparse(y):
-            return cls(np.asarray(y.toarray()), None)
-        values = as_cells(y, name)
+        values = np.asarray(y.toarray()) if issparse(y) else as_cells(y, name)
         if values.ndim != 2:
             raise InvalidInputError(f"{name} has shape {values.shape}, but must be a table with a row for each image.")
         if not values.shape[1]:

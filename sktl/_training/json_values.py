@@ -27,7 +27,7 @@ _ADDED: dict[Any, dict[str, Any]] = {
     Recipe: {"loss": "cross_entropy"},
     TailRecipe: {"loss": "cross_entropy", "alone": None},
 }
-# Larger integers are in no value that `encode` writes, and some are too long for messages.
+# Integers in fields are smaller. Some larger ones are too long for messages.
 _LARGEST = 2**63
 
 
@@ -55,8 +55,11 @@ def encode(value: Any, name: str) -> Any:
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     if type(value) in _CLASSES.values():
-        names = _field_names(type(value))
-        return {"value": type(value).__name__, "of": {key: encode(getattr(value, key), key) for key in names}}
+        content = {key: encode(getattr(value, key), key) for key in _field_names(type(value))}
+        if large := [key for key, item in content.items() if isinstance(item, int) and abs(item) >= _LARGEST]:
+            found = f"{name}.{large[0]}={shown_value(content[large[0]])}"
+            raise InvalidParameterError(f"{found} is too large to be saved. Fit with a smaller number.")
+        return {"value": type(value).__name__, "of": content}
     if isinstance(value, list | np.ndarray):
         return [encode(item, name) for item in value]
     if isinstance(value, tuple):

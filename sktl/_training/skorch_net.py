@@ -100,6 +100,10 @@ class LabeledDataset(Dataset):
             raise IndexError(i)
         return self.inputs_of(i), self.y[i]
 
+    def count_batches(self, batch_size: int) -> int:
+        """Return the number of training batches of an epoch."""
+        return math.ceil(len(self) / batch_size)
+
     def inputs_of(self, i: int) -> torch.Tensor:
         """Return the module's input for a sample."""
         raise NotImplementedError
@@ -416,7 +420,7 @@ def net_arguments(
     tuned = any(key.startswith("callbacks__print_log__") for key in net_params)
     callbacks: list[Any] = []
     if recipe.lr_schedule == "cosine":
-        n_steps = recipe.max_epochs * math.ceil(len(dataset) / batch_size)
+        n_steps = recipe.max_epochs * dataset.count_batches(batch_size)
         callbacks.append(("lr_schedule", CosineSchedule(n_steps, recipe.count_warmup(n_steps))))
     if held_out is not None and recipe.keeps_best:
         callbacks.append(("early_stopping", StartOrBest(recipe.patience or recipe.max_epochs + 1)))

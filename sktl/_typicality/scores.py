@@ -48,6 +48,8 @@ class Scorer:
             For each class or label, 1 for its references and 0 for the others. Without columns, only the nearest
             reference counts.
         """
+        # The output of a label that all references have would be the largest for every image.
+        memberships = np.where(memberships.all(axis=0), 0, memberships)
         intercept = memberships.mean(axis=0)
         system = torch.from_numpy(products + _PENALTY * np.eye(len(products)))
         with single_threaded():

@@ -27,7 +27,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import validate_data
 from torchvision.transforms import v2
@@ -127,6 +127,15 @@ def test_the_images_of_each_class_are_counted(early_stopping):
         clf.fit(images, names)
     assert dict(zip(clf.classes_, clf.class_count_, strict=True)) == Counter(NAMES[:30])
     assert clf.class_count_.dtype == np.int64
+
+
+def test_what_fit_says_about_y_and_groups_it_says_once_if_images_are_left_out():
+    images, names = [*IMAGES[:30], np.zeros((0, 3), np.uint8)], np.array([*NAMES[:30], NAMES[0]])
+    clf = PretrainedImageClassifier(**FEW, backbone=small_conv_net, invalid_images="skip")
+    with pytest.warns(UserWarning, match="A column-vector|left out") as caught:
+        clf.fit(images, names[:, None], groups=np.arange(31)[:, None])
+    categories = [warning.category for warning in caught]
+    assert categories == [DataConversionWarning, DataConversionWarning, InvalidImageWarning]
 
 
 @pytest.mark.thorough

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from backbones import Pixels, small_conv_net, stochastic_net, trunk_of
 from numpy.testing import assert_array_equal
+from processes import Child, needs_fork
 from torch import nn
 
 from sktl import Preprocessing, PretrainedImageEncoder
 from sktl._backbones.resolve_backbone import resolve_backbone
+from sktl._features.engines import TorchEngine
 from sktl.exceptions import BackboneError
 
 X = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
@@ -62,6 +67,20 @@ def test_threads_take_turns_in_a_network_that_keeps_state():
     expected = features(Hooked, 1)
     for _ in range(3):
         assert_array_equal(features(Hooked, 4), expected)
+
+
+@needs_fork
+def test_a_forked_child_gets_its_turn_while_another_thread_has_it():
+    engine = TorchEngine(trunk_of(resolve_backbone(Hooked, "default", None, 0)))
+    engine.trunk = SimpleNamespace(run=len)  # threads of torch may not work in the child
+
+    def take():
+        signal.alarm(10)
+        return engine.run(X)
+
+    with engine._turn:
+        child = Child(take)
+    assert child.result() == len(X)
 
 
 def test_features_that_depend_on_other_images_are_refused():

@@ -44,6 +44,7 @@ def test_every_sample_comes_once_per_epoch_with_its_own_label_and_weight(n, batc
     for _ in range(2):
         epoch, same = list(batches), list(again)
         sizes = [len(batch.inputs) for batch in epoch]
+        assert len(sizes) == stored(n).count_batches(batch_size)
         rows = torch.cat([batch.inputs[:, 0] for batch in epoch]).numpy().astype(int)
         assert sorted(rows) == list(range(n))
         assert all(size <= batch_size + 1 for size in sizes)

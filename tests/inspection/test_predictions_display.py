@@ -207,6 +207,8 @@ def test_what_does_not_go_together_is_refused():
         PredictionsDisplay.from_predictions(X, ["ant", "bee", "bee"], np.eye(3))
     with pytest.raises(InvalidParameterError, match="'errors'"):
         PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), select="best")
+    with pytest.raises(InvalidParameterError, match="'errors'"):
+        PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), select=np.array(["errors", "losses"]))
     with pytest.raises(InvalidParameterError, match="n_images=0"):
         PredictionsDisplay.from_predictions(X, CLASSES, np.eye(3), n_images=0)
 

@@ -324,6 +324,13 @@ def test_where_no_place_speaks_for_the_class_it_says_so():
     assert display.axes_[0].get_title() == "a (20 %)\nno position supports it"
 
 
+@pytest.mark.parametrize("colorbar", [False, True])
+def test_without_images_it_says_so(colorbar):
+    display = SaliencyDisplay([], [], targets=np.array([])).plot(colorbar=colorbar)
+    assert [text.get_text() for text in display.axes_[0].texts] == ["no image"]
+    display.figure_.canvas.draw()
+
+
 def test_a_frozen_estimator_is_explained_as_the_estimator_in_it(clf):
     frozen, own = (SaliencyDisplay.from_estimator(model, X[:1]) for model in (FrozenEstimator(clf), clf))
     np.testing.assert_array_equal(frozen.heats[0], own.heats[0])

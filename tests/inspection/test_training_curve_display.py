@@ -148,6 +148,15 @@ def test_names_are_not_read_as_mathematics():
     assert [text.get_text() for text in display.ax_.texts] == ["a", name]
 
 
+@pytest.mark.parametrize(
+    ("n_scores", "n_epochs", "name"), [(2, 3, "train_loss"), (4, 3, "train_loss"), (3, 2, "epochs")]
+)
+def test_other_numbers_of_scores_epochs_and_phases_are_refused(n_scores, n_epochs, name):
+    display = TrainingCurveDisplay({"train_loss": [0.5] * n_scores}, phases=["stages"] * 3, epochs=range(n_epochs))
+    with pytest.raises(InvalidInputError, match=rf"'{name}' has shape \(\d,\), but phases has shape \(3,\)"):
+        display.plot()
+
+
 def test_an_estimator_without_history_is_refused():
     with pytest.raises(InvalidInputError, match="LogisticRegression has no history"):
         TrainingCurveDisplay.from_estimator(LogisticRegression().fit([[0], [1]], [0, 1]))

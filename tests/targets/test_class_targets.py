@@ -62,6 +62,22 @@ def test_classes_that_differ_only_in_white_space_are_said_once():
         check_classes(["a b", "ab", "a"], None, None, 3)
 
 
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (["a", "b", "nan"], "y has the label 'nan'"),
+        (np.arange(21), "y has 21 different numbers"),
+        (np.array([["a"], ["b"]]), "A column-vector y was passed"),
+    ],
+)
+def test_what_is_said_about_all_images_is_not_said_again_about_some(y, words):
+    with pytest.warns(UserWarning, match=words) as caught:
+        check_classes(y, None, None, len(y))
+    assert len(caught) == 1
+    with warnings.catch_warnings(action="error"):
+        check_classes(y, None, None, len(y), rows=np.arange(len(y)))
+
+
 def test_classes_that_look_the_same_are_said_with_the_form_that_makes_them_equal():
     with pytest.warns(
         InputWarning, match=r"look the same, .*: 'Ka.u0308se' looks like 'K.xe4se'.*\(\"NFC\", name\)\.$"

@@ -154,6 +154,14 @@ def test_groups_that_are_held_out_leave_samples_with_and_without_each_label(labe
         assert n_lost(labels, train) == min(n_each)
 
 
+@given(st.floats(0.001, 0.999), SEEDS)
+def test_the_share_of_groups_that_are_held_out_is_near_the_fraction(fraction, seed):
+    """At least a twentieth is held out, and at most 19 twentieths."""
+    codes, groups = np.arange(200) % 2, np.arange(200) // 2
+    _, held_out = hold_out_groups(codes, groups, fraction, seed)
+    assert abs(len(held_out) / 200 - np.clip(fraction, 0.05, 0.95)) <= 0.025 + 1e-9
+
+
 def n_lost(labels, train):
     return sum({*column[train]} != {*column} for column in labels.T)
 

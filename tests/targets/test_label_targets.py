@@ -240,7 +240,18 @@ def test_constant_columns_are_named_and_trained_with_doubt():
     ]  # fmt: skip
     assert_allclose(targets.values()[:, 3:], np.tile([6 / 7, 1 / 7], (5, 1)))
     assert_array_equal(targets.values()[:, :3], Y)
+    assert_array_equal(targets.memberships(), y)
     assert_array_equal(targets.outputs.observed(targets.values()), y)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_of_some_images_only_labels_that_have_become_constant_are_named(class_weight):
+    y = np.concatenate([Y, np.ones((5, 1))], axis=1)
+    with pytest.warns(InputWarning, match="Every image has the label 3"):
+        check(y, None, class_weight)
+    with pytest.warns(InputWarning, match=r"^No image has the label 1\. ") as caught:
+        check(y, None, class_weight, rows=np.array([0, 2, 3, 4]))
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_a_column_is_not_taken_for_the_names():
         ([[0, 10**400]], "y has numbers beyond float64"),
         (pd.DataFrame([[0, 1]], columns=["a", "a"]), "y has columns with the same name"),
         (np.zeros((3, 0)), "y has no columns"),
+        (sparse.csr_array((3, 0)), "y has no columns"),
         (np.zeros((3, 1, 1)), r"y has shape \(3, 1, 1\), but must be a table"),
     ],
 )

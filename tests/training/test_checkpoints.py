@@ -21,6 +21,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sktl import PretrainedImageClassifier
 from sktl._features import trunk_pass as _pass
+from sktl._features.extractor import FeatureExtractor
 from sktl._storage import model_file as _model_file
 from sktl._training import checkpoints as _checkpoints
 from sktl._training.checkpoints import SaveState
@@ -249,6 +250,13 @@ def test_other_groups_choose_another_penalty_and_are_another_fit(tmp_path, epoch
 def test_states_are_for_their_owner_alone(tmp_path):
     classifier("stages", tmp_path).fit(X, Y)
     assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("*.checkpoint")} == {0o600}
+
+
+def test_images_are_not_identified_for_states_that_are_not_saved(tmp_path, monkeypatch):
+    monkeypatch.delattr(FeatureExtractor, "digest")
+    classifier("lbfgs", tmp_path).fit(X, Y)
+    with pytest.raises(AttributeError, match="digest"):
+        classifier("output layer", tmp_path).fit(X, Y)
 
 
 @pytest.mark.filterwarnings("error::sktl.exceptions.CacheWarning")  # before anything is computed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from backbones import Pixels, small_conv_net
@@ -163,6 +165,14 @@ def test_a_field_of_a_similar_type_is_refused_too(name, value):
     written["of"][name] = value
     with pytest.raises(SavedDocumentError, match=rf"^{name}=.* of its Recipe has another type than in this version$"):
         decode(written)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("max_epochs", 2**63 - 1), ("patience", 2**63 - 1), ("lr", 1 - 2**63)])
+def test_integers_that_cannot_be_read_are_not_written(name, kept):
+    value = replace(WRITTEN[4], **{name: kept})
+    assert decode(encode(value, "")) == value
+    with pytest.raises(InvalidParameterError, match=rf"^recipe_\.{name}=-?9223372036854775808 is too large"):
+        encode(replace(value, **{name: kept + (1 if kept > 0 else -1)}), "recipe_")
 
 
 @pytest.mark.parametrize("error", [SavedDocumentError("it has 'momentum'"), TypeError("pop expected"), KeyError("x")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -30,6 +31,13 @@ def test_the_scores_are_the_nearest_cosine_and_the_largest_output_of_scikit_lear
 def test_without_classes_or_labels_only_the_nearest_counts():
     scorer = Scorer.of(cosines(DIRECTIONS, DIRECTIONS), np.empty((30, 0)))
     assert_array_equal(scorer(NEW), NEW.max(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_label_that_all_references_have_or_none_does_not_count(value):
+    products = cosines(DIRECTIONS, DIRECTIONS)
+    memberships = np.insert(MEMBERSHIPS, 1, value, axis=1)
+    assert_allclose(Scorer.of(products, memberships)(NEW), Scorer.of(products, MEMBERSHIPS)(NEW))
 
 
 def test_the_bits_of_a_score_do_not_depend_on_the_batch():
