@@ -385,8 +385,8 @@ def apply_decisions(
     Returns
     -------
     X, y, *arrays : tuple
-        The images that are left, their labels, and further values, in containers of the same type. `y` is None if it
-        was not passed.
+        The images that are left, their labels, and further values, in containers of the same type, except that tuples
+        become lists, and that sparse containers may change their format to CSR. `y` is None if it was not passed.
 
     Raises
     ------

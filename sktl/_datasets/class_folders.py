@@ -252,7 +252,8 @@ def images_of_classes(files: ImageFiles, folders: Mapping[str, Path], nested: st
     """Return the images below the folders of classes."""
     if nested not in ("merge", "join"):
         raise InvalidParameterError(f"nested={shown_value(nested)} must be 'merge' or 'join'.")
-    check_names(folders)
+    if nested == "merge":
+        check_names(folders)
     for name, path in folders.items():
         n_others, n_links = len(files.others), len(files.links)
         if not files.add(path, name):

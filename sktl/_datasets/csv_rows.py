@@ -44,7 +44,8 @@ def rows_of_csv(path: str, what: str, wanted: str, skips_spaces: bool = False) -
     if line:
         text, delimiter = text[line.end() :], line[2]
     else:
-        header = text.partition("\n")[0]
+        found = re.search(r"[^\r\n]*\S[^\r\n]*", text)
+        header = found[0] if found else ""
         delimiter = next((one for one in _DELIMITERS if one in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=skips_spaces, strict=True)
     try:

@@ -242,7 +242,7 @@ def _with_arrow_rows(y: Any, rows: Mapping[int, Sequence[int]]) -> Any:
     for k, field in enumerate(y.schema):
         column = y.column(k).to_pylist()
         for row, values in rows.items():
-            column[row] = type(column[row])(values[k])
+            column[row] = _like(column[row], values[k])
         y = y.set_column(k, field, pa.array(column, field.type))
     return y
 
@@ -264,7 +264,7 @@ def _set_row(y: Any, row: int, values: Sequence[Any]) -> None:
         if hasattr(y, "iloc"):
             _set_pandas_cell(y, row, k, values[k])
         else:
-            y[row, column] = type(y[row, column])(values[k])
+            y[row, column] = _like(y[row, column], values[k])
 
 
 def _set_pandas_cell(y: Any, row: int, k: int, value: Any) -> None:
@@ -275,6 +275,11 @@ def _set_pandas_cell(y: Any, row: int, k: int, value: Any) -> None:
         name = y.columns[k]
         y[name] = y[name].cat.add_categories([cell])
     y.iloc[row, k] = cell
+
+
+def _like(cell: Any, value: Any) -> Any:
+    """Return a value in the type of the cell that it replaces, unless the cell is missing."""
+    return value if cell is None else type(cell)(value)
 
 
 def _typed(y: Any, values: Sequence[Any]) -> Any:

@@ -191,6 +191,8 @@ def load_features(path: str | os.PathLike[str]) -> FeaturesBunch:
     columns = [str(name) for name in store.header["targets"]]
     parts = [file.columns(columns) for file in store.files if columns]
     values = [_joined(store.path, name, [part[name] for part in parts if len(part[name])]) for name in columns]
+    if len({column.dtype.kind == "U" for column in values}) > 1:  # numbers beside texts would become texts
+        values = [column.astype(object) for column in values]
     target: np.ndarray | None = None
     if values:
         target = values[0] if store.header["is_vector"] else np.stack(values, axis=1)

@@ -44,7 +44,7 @@ class ClassFigure:
 
     @property
     def f1(self) -> float:
-        """F1 score: 0 if no prediction of the class is right."""
+        """F1 score: 0 if no prediction of the class is right, NaN if the class has neither images nor predictions."""
         n = self.precision.n + self.recall.n
         return 2 * self.recall.n_hits / n if n else float("nan")
 

@@ -44,8 +44,8 @@ class LazyImages(Sequence[Any]):
     Parameters
     ----------
     sequence : object with `__len__` and `__getitem__`
-        ``sequence[i]`` returns the image at position i: an array, a PIL image, bytes or a path. One thread at a time
-        calls it.
+        ``sequence[i]`` returns the image at position i: an array, a PIL image, bytes or a path. Estimators call
+        it from one thread at a time.
 
     Attributes
     ----------

@@ -230,7 +230,7 @@ def _corrected_png(image: Image.Image) -> Image.Image:
     low = None
     if raw_mode == "RGB;16B" and "transparency" in image.info and getattr(image, "fp", None):
         low = _low_bytes(image)
-    before = _header(image)
+    before = _content(image) if raw_mode == "1" and "transparency" in image.info else b""
     load(image)
     clear = image.info.get("transparency")
     if raw_mode in _PNG_BITS and clear is not None:
@@ -262,7 +262,7 @@ def _low_bytes(image: Image.Image) -> np.ndarray:
 
 def _corrected_jpeg2000(image: Image.Image) -> Image.Image:
     """Return a JPEG 2000 image with white at 255. Pillow shifts values of fewer than 8 bits without scaling them."""
-    header = _header(image)
+    header = _content(image)  # boxes of any size may come before the code stream
     load(image)
     at = header.find(_CODESTREAM)
     depths = [1 + (depth & 127) for depth in header[at + 42 : at + 42 + 3 * len(image.getbands()) : 3]]

@@ -158,12 +158,13 @@ def _meant(pixels: np.ndarray, page: Any) -> np.ndarray:
     pixels = in_8_bits(pixels, page.bitspersample) if pixels.dtype.kind == "u" else pixels.astype(np.float32)
     white = 255 if pixels.dtype == np.uint8 else 1
     colors = pixels[:, :, :n_colors]
-    if page.photometric == 0:
-        colors = white - colors
     alpha = page.extrasamples[0] if page.extrasamples else _UNASSOCIATED  # as Pillow reads a file without the tag
-    if pixels.shape[2] == n_colors or alpha not in (_ASSOCIATED, _UNASSOCIATED):
+    has_alpha = pixels.shape[2] > n_colors and alpha in (_ASSOCIATED, _UNASSOCIATED)
+    share = pixels[:, :, n_colors:] / white if has_alpha else 1
+    if page.photometric == 0:  # associated colors are multiplied by alpha, and so is their white
+        colors = white * (share if alpha == _ASSOCIATED else 1) - colors
+    if not has_alpha:
         return colors
-    share = pixels[:, :, n_colors:] / white
     return (colors / white if alpha == _ASSOCIATED else colors / white * share) + 1 - share
 
 

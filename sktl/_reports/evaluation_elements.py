@@ -90,7 +90,7 @@ def table(heads: Sequence[object], rows: Iterable[Sequence[object]], words: Sequ
 def with_interval(value: str, figure: Rate | Mean) -> Markup:
     """Return a figure and, in small letters, its interval."""
     limits = interval(figure)
-    return joined(value, tag("span", limits, class_="interval") if limits and value != NONE else None or "")
+    return joined(value, tag("span", limits, class_="interval") if limits and value != NONE else "")
 
 
 def grid(cards: Iterable[Markup]) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sktl._evaluation.number_figures import NumberFigure, NumberFigures
+from sktl._evaluation.number_figures import NumberFigures
 from sktl._evaluation.sentences import interval, of_number, short
 from sktl._short_text import count, decimal, number
 
@@ -16,6 +16,10 @@ from .markup import Markup, named, tag
 
 _MOST_CHARTS = 12
 _MOST_NAMED = 4
+_MEANING = (
+    "Each point is an image. In the first chart, images on the dashed line are predicted exactly. In the second, "
+    "images above the dashed line are predicted too high, and images below it too low."
+)
 
 
 def tiles(figures: NumberFigures) -> list[Markup]:
@@ -89,19 +93,8 @@ def _charts(figures: NumberFigures, k: int) -> Markup:
             ),
             class_="charts",
         ),
-        paragraphs([_meaning(figure), *(of_number(figure) if several else [])]),
+        paragraphs([_MEANING, *(of_number(figure) if several else [])]),
     )  # fmt: skip
-
-
-def _meaning(figure: NumberFigure) -> str:
-    trend = ""
-    if figure.bias.low > 0 or figure.bias.high < 0:
-        side = "high" if figure.bias.low > 0 else "low"
-        trend = f" On average, predictions are {number(abs(figure.bias.value))} too {side}."
-    return (
-        "Each point is an image. In the first chart, images on the dashed line are predicted exactly. In the second, "
-        f"images above the dashed line are predicted too high, and images below it too low.{trend}"
-    )
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

@@ -15,7 +15,6 @@ import os
 import shutil
 import stat
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Literal, NamedTuple
 
 from sktl._short_text import shown_value
 from sktl._utils.environment_limits import bound_from
+from sktl._utils.locks import fork_safe_lock
 from sktl._utils.paths import checked_path
 from sktl._utils.processes import is_running
 from sktl._utils.warnings import warn_once
@@ -78,6 +78,7 @@ class Cache:
     def __init__(self, store: ValueStore | None, place: str | os.PathLike[str] | Literal[False] = False):
         self.store = store
         self.place = place
+        self._lock = fork_safe_lock()
         self._start()
 
     def __reduce__(self) -> tuple[Callable[..., Cache], tuple[object]]:
@@ -89,10 +90,9 @@ class Cache:
         return None if self.store is None else self.store.address
 
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._memory: dict[tuple[str, bytes], bytes] = {}
-        self._bytes = 0
+        with self._lock:
+            self._memory: dict[tuple[str, bytes], bytes] = {}
+            self._bytes = 0
 
     def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the cached values by key."""
@@ -154,8 +154,6 @@ class Cache:
         return found
 
     def _remember(self, space: str, values: dict[bytes, bytes]) -> None:
-        if self._pid != os.getpid():  # in a forked process, the lock may be held by a thread that does not exist
-            self._start()
         with self._lock:
             for key, value in values.items():
                 size = len(value) + len(key)
@@ -385,8 +383,9 @@ def _default_limit(directory: Path) -> int:
     used = 0
     try:
         # The cache's own files count as free space. Otherwise, the limit would shrink while the cache grows.
-        for entry in os.scandir(directory) if there == directory else ():
-            used += entry.stat().st_size if entry.name.startswith("features-v1-") else 0
+        for file in there.glob("features-v1-*") if there == directory else ():
+            with contextlib.suppress(FileNotFoundError):  # SQLite removes its log at any time
+                used += file.stat().st_size
         return min(_DEFAULT_LIMIT, (shutil.disk_usage(there).free + used) // 2)
     except OSError:
         return _DEFAULT_LIMIT

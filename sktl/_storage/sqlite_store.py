@@ -253,13 +253,13 @@ def _make_room(
     connection: sqlite3.Connection, space: int, items: Sequence[tuple[bytes, bytes]], limit: int
 ) -> list[tuple[bytes, bytes]]:
     """Evict entries for these items as far as allowed. Return the items that fit."""
-    items = [(key, value) for key, value in items if len(value) <= LARGEST_VALUE]
+    items = [(key, value) for key, value in items if len(value) <= min(LARGEST_VALUE, limit)]
     if not items:
         return []
-    wanted = sum(len(value) for _, value in items)
+    wanted = min(sum(len(value) for _, value in items), limit)
     largest = max(len(value) for _, value in items)
     room = _room(connection, limit, wanted)
-    if room < wanted <= limit:
+    if room < wanted:
         room += _drop(connection, wanted - room, "used < ? ORDER BY used", (_hours() - _DAY,))
         for idle in _idle_spaces(connection, space) if room < wanted else ():
             condition = "space = ? AND size * ? >= ? ORDER BY used"

@@ -1,4 +1,4 @@
-"""Read and write tensors in safetensors' format through open files or in memory instead of a map of the file."""
+"""Read tensors in safetensors' format from open files or memory instead of a map of the file, and write bytes."""
 
 from __future__ import annotations
 

@@ -220,3 +220,11 @@ def test_classes_that_only_look_unlabeled_are_classes(names, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_image_folder(tmp_path).target_names == sorted(names.split())
+
+
+def test_joined_classes_may_have_upper_folders_that_differ_in_case_only(tmp_path):
+    write(tmp_path, "A/x", "a/y", "caf\u00e9/x", "cafe\u0301/y")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ImageFolderWarning)
+        names = load_image_folder(tmp_path, nested="join").target_names
+    assert len(names) == len(set(names)) == 4

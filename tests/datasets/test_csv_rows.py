@@ -31,6 +31,15 @@ def test_rows_are_what_was_written(tmp_path_factory, rows, delimiter, mark):
         assert found == [(number, row) for number, row in enumerate(rows, 1) if any(map(str.strip, row))]
 
 
+@pytest.mark.parametrize(
+    "content", ["\nfile;class\n1.png;a, b\n", "file;class\r1.png;a, b\r", " \r\nfile;class\r\n1.png;a, b"]
+)
+def test_the_delimiter_is_that_of_the_first_row_that_is_not_blank(tmp_path, content):
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    rows = rows_of_csv(str(tmp_path / "a.csv"), "table", "Pass a table.")
+    assert [row for _, row in rows] == [["file", "class"], ["1.png", "a, b"]]
+
+
 def test_spaces_at_the_beginning_of_cells_are_left_out_only_if_they_may_be(tmp_path):
     (tmp_path / "a.csv").write_text('file, class\n1.png, "a, b"\n', encoding="utf-8")
     rows = rows_of_csv(str(tmp_path / "a.csv"), "table", "Pass a table.", skips_spaces=True)

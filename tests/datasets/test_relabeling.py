@@ -12,6 +12,7 @@ from sktl.datasets import apply_decisions
 from sktl.exceptions import InvalidInputError, InvalidParameterError
 
 NAMES = ["1.jpg", "2.jpg", "3.jpg"]
+RELABELED = {"part": ["train"], "position": [1], "name": ["2.jpg"], "decision": ["relabel"]}
 CONTAINERS = [list, np.array, lambda x: np.array(x, dtype=object), pd.Series, pl.Series, torch.tensor]
 
 
@@ -41,6 +42,15 @@ def test_a_number_is_changed_to_one_that_y_lacks(of, numbers, label, new, option
     assert type(y) is type(given)
     assert getattr(y, "dtype", None) == getattr(given, "dtype", None)
     assert np.ravel(given).tolist() == numbers
+
+
+@pytest.mark.parametrize("values", [["cat", None, "dog"], [1.5, None, 4.0]])
+@pytest.mark.parametrize("of", [pl.Series, arrow, list])
+def test_an_image_without_a_label_gets_one(of, values):
+    new = {"cat": "bird", 1.5: 3.0}[values[0]]
+    options = {"classes": ["cat", "dog", "bird"]} if new == "bird" else {"kind": "numbers"}
+    y = apply_decisions(pd.DataFrame(RELABELED | {"label": [str(new)]}), NAMES, of(values), **options)[1]
+    assert (y.to_pylist() if hasattr(y, "to_pylist") else list(y)) == [values[0], new, values[2]]
 
 
 FRAME = {"age": [40, 50, 60], "weight": [1.5, 2.5, 3.5]}

@@ -158,6 +158,14 @@ def test_columns_of_a_frame_keep_their_types(kind, tmp_path):
         assert [str(found.schema.field(name).type) for name in columns] == ["int64", "double", "string"][: len(columns)]
 
 
+def test_numbers_and_truth_values_beside_texts_stay_what_they_are(tmp_path):
+    rows = [["cat", 1.5, True], ["dog", 2.0, False]] * 11
+    write(list(PIXELS), tmp_path / "a.parquet", y=pd.DataFrame(rows, columns=["species", "weight", "ill"]))
+    target = load_features(tmp_path / "a.parquet").target
+    assert target.tolist() == rows
+    assert {type(value) for value in target[:, 2]} == {bool}
+
+
 def test_labels_and_columns_that_are_not_utf8_come_back_as_escapes(tmp_path):
     cafe = os.fsdecode(b"caf\xe9")
     for _ in range(2):

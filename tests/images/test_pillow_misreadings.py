@@ -500,3 +500,24 @@ def test_a_file_cut_in_its_chunks_is_left_to_pillow(cut):
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
     with pytest.raises(ImageProblem):
         decode(data, PREPROCESSING)
+
+
+@pytest.mark.parametrize("n_bytes", [100, 70_000])
+@pytest.mark.parametrize("clear", [0, 1])
+def test_the_clear_value_of_two_is_found_behind_any_text(clear, n_bytes):
+    Image.fromarray(np.arange(16) % 2 == np.ones((16, 1))).save(file := io.BytesIO(), "PNG")
+    content = file.getvalue()
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b" " * n_bytes)
+    content = content[:33] + text + chunk(b"tRNS", struct.pack(">H", clear)) + content[33:]
+    shown = np.asarray(decode(content, Preprocessing(16, (16, 16))))[0, :2, 0].tolist()
+    assert shown == ([255, 255] if clear == 0 else [0, 255])
+
+
+@pytest.mark.parametrize("n_bytes", [100, 70_000])
+def test_white_of_few_bits_is_white_behind_any_boxes(n_bytes):
+    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(file := io.BytesIO(), "JPEG2000", irreversible=False)
+    content = bytearray(file.getvalue())
+    content[content.find(b"\xff\x4f\xff\x51") + 42] = content[content.find(b"ihdr") + 14] = 3  # four bits
+    at = content.find(b"jp2c") - 4
+    box = struct.pack(">I", 8 + n_bytes) + b"xml " + b" " * n_bytes
+    assert (np.asarray(decode(bytes(content[:at] + box + content[at:]), Preprocessing(16, (16, 16)))) == 255).all()

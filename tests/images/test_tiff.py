@@ -67,6 +67,8 @@ def test_gray_with_alpha_is_blended_with_white(dtype, planar):
         content = saved(values, "minisblack", extrasamples=[extra], planarconfig=planar)
         assert reader_name(content) == "tiff"
         np.testing.assert_allclose(decoded(content), shown, atol=1.5)
+    associated = as_dtype(np.dstack([(1 - gray) * ALPHA, ALPHA]), dtype)
+    np.testing.assert_allclose(decoded(saved(associated, "miniswhite", extrasamples=["assocalpha"])), shown, atol=1.5)
     ignored = saved(values, "minisblack", extrasamples=["unspecified"], planarconfig=planar)
     np.testing.assert_allclose(decoded(ignored), (255 * gray * ALPHA).repeat(3, 2), atol=1)
 

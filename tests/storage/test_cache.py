@@ -303,6 +303,8 @@ def test_half_of_what_is_free_bounds_the_default(tmp_path, monkeypatch):
     (tmp_path / "features-v1-0000.sqlite").write_bytes(b"x" * 600)
     (tmp_path / "photo.jpg").write_bytes(b"x" * 600)
     assert _cache._default_limit(tmp_path) == 800  # what the cache takes up is free for it
+    (tmp_path / "features-v1-0000.sqlite-wal").symlink_to(tmp_path / "removed meanwhile")
+    assert _cache._default_limit(tmp_path) == 800
 
 
 @pytest.mark.parametrize("text", ["4 GiB", "-1", "²", "1e9", "9" * 5000])

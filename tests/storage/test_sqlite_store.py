@@ -404,3 +404,11 @@ def test_claims_of_another_machine_are_heeded_until_they_lapse(make, clock):
     assert store.claim("a", keys(1), new_owner()) == []
     clock.seconds = _store.LEASE + 1
     assert store.claim("a", keys(1), new_owner()) == keys(1)
+
+
+def test_a_batch_larger_than_the_limit_evicts_what_was_not_read_for_a_day(tmp_path, clock):
+    store = SQLiteStore(tmp_path, lambda: 1000)
+    store.write("a", [(key(i), b"x" * 100) for i in range(9)])
+    clock.seconds = 2 * 86400
+    store.write("b", [(key(i), b"y" * 100) for i in range(11)])
+    assert len(store.read("b", keys(11))) >= 9
