@@ -92,7 +92,11 @@ def estimate(
         warnings.simplefilter("ignore")  # the fit has already issued them
         estimated = {"classes": _accuracy, "labels": _average_precision, "numbers": _r2}[kind]
         figures = estimated(copy, images, images.folds(kind, n_folds), names_of(estimator))
-    several = ", or several images of one subject, which --groups keeps in one fold" if groups is None else ""
+    several = (
+        ", or several images of one subject, which --labels TABLE --groups COLUMN keeps in one fold"
+        if groups is None
+        else ""
+    )
     where = " across groups" if groups is not None else ""
     return f"{figures}\nThe estimate is too high if there are copies{where}, which `sktl audit` finds{several}."
 

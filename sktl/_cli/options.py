@@ -192,7 +192,26 @@ kinds = _together(
     click.option("--numbers", is_flag=True, help="The columns hold numbers to predict."),
     click.option("--classes", is_flag=True, help="Each value of the column is a class, even if it is a number."),
 )
-groups = click.option("--groups", metavar="NAME", help="Column of groups, such as patients, to keep together.")
+
+
+def _given_once(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the only value. click would take the last one without a word."""
+    if len(values) > 1:
+        raise click.BadParameter(
+            "is given several times. Pass one column; join several, such as patient and site, into one.",
+            context,
+            parameter,
+        )
+    return values[0] if values else None
+
+
+groups = click.option(
+    "--groups",
+    metavar="NAME",
+    multiple=True,
+    callback=_given_once,
+    help="Column of groups, such as patients, to keep together.",
+)
 thumbnails = click.option(
     "--max-megabytes", type=Megabytes(), default=16, show_default=True, help="Limit for thumbnails."
 )

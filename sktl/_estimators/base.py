@@ -169,6 +169,9 @@ class PretrainedImageBase(CallbackSupport, ClassNamePrefixFeaturesOutMixin, Tran
             wanted, _, got = str(error).partition(" Got ")
             got = got.removesuffix(" instead.")
             raise InvalidParameterError(f"{wanted} Got {shortened(got)} instead." if got else wanted) from None
+        for name, value in parameters.items():  # Python takes True for 1, and so do constraints on numbers
+            if value is True and any(isinstance(kind, Interval) for kind in self._parameter_constraints[name]):
+                raise InvalidParameterError(f"{name}=True is not a number. Pass {name}=1 if you mean 1.")
         check_cache(plain(self.cache))
         check_image_shape(self.image_shape)
 

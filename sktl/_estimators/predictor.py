@@ -122,12 +122,12 @@ class PretrainedImagePredictor(TypicalityEstimator):
 
     def _check_parameters(self) -> None:
         check_optimizer(plain(self.optimizer))  # its errors say more than the error of a constraint
-        super()._check_parameters()
-        if plain(self.trainable_stages) is True:  # an integer of Python, which would train a single stage
+        if plain(self.trainable_stages) is True:
             raise InvalidParameterError(
                 'trainable_stages=True is ambiguous. Pass trainable_stages="all" to train the whole network, or the '
                 "number of last stages to train."
             )
+        super()._check_parameters()
 
     def _fit_draft(self, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]) -> Self:
         """Fit, unless an error or Ctrl-C leaves the estimator as it was before."""

@@ -117,7 +117,10 @@ def _instead(X: Any) -> str:
     if is_dicom(X):
         return " Pass a list of the paths of DICOM files, such as [X.filename]."
     if is_instance(X, "torch.utils.data.DataLoader"):
-        return " Pass a list of the images of its dataset, such as [image for image, label in X.dataset]."
+        return (
+            " Pass X and y of sktl.datasets.from_dataset(X.dataset): labels that are collected from a loader may be in "
+            "another order than the images of its dataset."
+        )
     if is_instance(X, "torch.utils.data.IterableDataset"):
         return " Pass a list of its images, such as [image for image, label in X]."
     if hasattr(X, "as_numpy_iterator"):  # a `tf.data.Dataset`

@@ -417,6 +417,8 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
         return array
     if array.ndim == 3 and array.shape[0] in CHANNELS:
         return array.transpose(1, 2, 0)
+    if 1 in array.shape and np.squeeze(array).ndim in (2, 3):
+        raise ImageProblem(f"has shape {array.shape}; pass it without axes of length 1, for instance np.squeeze(image)")
     parts = ", for instance one or three of the bands, or a slice of a volume" if array.ndim == 3 else ""
     raise ImageProblem(
         f"has shape {array.shape}, with no axis of 1, 3 or 4 channels, last or first; "

@@ -19,6 +19,7 @@ from .target_cells import as_cells, cell_of, kind_of_cell
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {str: str.__str__, bool: bool, int: int, float: float}
 # What NumPy makes of short strings and floats together, wide enough for any float. Long strings make it wider.
+_OF_GROUPS = ("groups", "groups_test")
 _STRINGS_AND_NUMBERS = np.array(["", np.nan]).dtype
 
 
@@ -98,9 +99,12 @@ def _as_vector(labels: np.ndarray, name: str, given: Any, warns: bool = True) ->
             )
         return labels.ravel()
     if labels.ndim != 1:
-        remedy = f"; for a one-hot array, pass {name}.argmax(axis=1)" if labels.ndim == 2 else ""
+        what, remedy = "label", f"; for a one-hot array, pass {name}.argmax(axis=1)" if labels.ndim == 2 else ""
+        if name in _OF_GROUPS:
+            what, remedy = "group", "; join several columns, such as patient and side, into one"
         raise InvalidInputError(
-            f"{name} should be a 1d array, got an array of shape {labels.shape}. Pass one label for each image{remedy}."
+            f"{name} should be a 1d array, got an array of shape {labels.shape}. Pass one {what} for each "
+            f"image{remedy}."
         )
     return labels
 
@@ -183,7 +187,8 @@ def _check_floats(labels: np.ndarray, name: str) -> None:
 def _missing(labels: np.ndarray, position: int, name: str) -> InvalidInputError:
     label = labels[position]
     found = "NaN" if isinstance(label, float | np.floating) else shown_value(label)
-    return InvalidInputError(f"{cell_of(name, position)} is a missing value, {found}. Label this image, or drop it.")
+    remedy = "Give this image a group of its own" if name in _OF_GROUPS else "Label this image"
+    return InvalidInputError(f"{cell_of(name, position)} is a missing value, {found}. {remedy}, or drop it.")
 
 
 def check_complete(values: Any, name: str) -> np.ndarray:

@@ -483,6 +483,7 @@ def test_groups_of_a_table_reach_the_fit_the_estimate_the_audit_and_the_report(
     [
         (["--groups", "person"], 1, "has no column named 'person'"),
         (["--groups", "patient", "--column", "patient"], 2, "--groups and --column name the same column"),
+        (["--groups", "patient", "--groups", "patient"], 2, "'--groups': is given several times. Pass one column"),
         (["--groups", "gap"], 1, "column 'gap', is empty"),
         (["--groups", "gap"], 1, "such as state, and pass --where state=labeled."),
     ],

@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from torchvision import tv_tensors
 
+import sktl.datasets
 from sktl import check_images
 from sktl._images.samples import as_samples
 from sktl.exceptions import InvalidImageError, InvalidInputError, InvalidParameterError
@@ -210,7 +211,7 @@ CONTAINERS = {
     "iterator": (lambda: iter(IMAGES), "list(X)"),
     "values": (lambda: dict(enumerate(IMAGES)).values(), "list(X)"),
     "dict": (lambda: dict(enumerate(IMAGES)), "list(X.values())"),
-    "DataLoader": (lambda: torch.utils.data.DataLoader(Pairs()), "[image for image, label in X.dataset]"),
+    "DataLoader": (lambda: torch.utils.data.DataLoader(Pairs()), "sktl.datasets.from_dataset(X.dataset)"),
     "table": (Table, "X['image']"),
     "tf.data": (Batches, "[image for image, label in X.unbatch().as_numpy_iterator()]"),
     "BytesIO": (lambda: io.BytesIO(png(BATCH[0])), "[X.getvalue()]"),
@@ -224,7 +225,8 @@ def test_another_container_is_refused_and_the_remedy_works(kind):
     with pytest.raises(InvalidInputError, match=f"X is a .*; it must be a list.*{re.escape(remedy)}") as raised:
         as_samples(make())
     assert " at 0x" not in str(raised.value)
-    assert check_images(eval(remedy, {"X": make()})) == []
+    found = eval(remedy, {"X": make(), "sktl": sktl})
+    assert check_images(found[0] if kind == "DataLoader" else found) == []
 
 
 ITEMS = {

@@ -327,7 +327,7 @@ def test_an_array_of_another_shape_is_named_beside_the_legal_shapes(shape):
         as_samples(np.zeros(shape, np.uint8))
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 2), (5, 8, 8), (64,), (1, 1, 8, 8)])
+@pytest.mark.parametrize("shape", [(8, 8, 2), (5, 8, 8), (64,), (2, 5, 8, 8)])
 def test_an_image_without_a_channel_axis_is_refused(shape):
     with pytest.raises(InvalidImageError, match=r"X\[1\].*no axis of 1, 3 or 4 channels.*pass shape \(H, W\)"):
         as_samples([np.zeros((8, 8), np.uint8), np.zeros(shape, np.uint8)])
@@ -335,6 +335,14 @@ def test_an_image_without_a_channel_axis_is_refused(shape):
         for many in (np.zeros((2, *shape), np.uint8), np.zeros((9, *shape)), torch.zeros(9, *shape)):
             with pytest.raises(InvalidImageError, match=r"X\[0\].*no axis of 1, 3 or 4 .* bands, or a slice of a vol"):
                 as_samples(many)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 1), (1, 1, 8, 8), (1, 8, 8, 3)])
+def test_an_image_with_more_axes_of_length_one_is_refused_with_what_to_pass(shape):
+    image = np.zeros(shape, np.uint8)
+    with pytest.raises(InvalidImageError, match=r"X\[1\].* has shape .*; pass it without axes of length 1.*np.squeeze"):
+        as_samples([np.zeros((8, 8), np.uint8), image])
+    as_samples([np.squeeze(image)])
 
 
 def test_an_image_without_pixels_is_named():

@@ -23,6 +23,7 @@ from sktl._short_text import first_shown, shown_value
 from sktl._targets.label_checks import check_complete, check_labels
 from sktl._targets.label_targets import zeros_and_ones
 from sktl._targets.number_targets import number_columns
+from sktl._targets.sample_groups import check_groups
 from sktl._targets.target_cells import RowsOf, as_numbers
 from sktl._targets.target_tables import Table
 from sktl.exceptions import InvalidInputError
@@ -434,3 +435,13 @@ def test_the_remedy_for_rows_of_zeros_and_ones_in_a_column_works(y):
 def test_names_and_numbers_of_labels_are_binarized(y):
     with pytest.raises(InvalidInputError, match=r"pass MultiLabelBinarizer\(\)\.fit_transform\(y\)\.$"):
         check_labels(pd.Series(y))
+
+
+def test_remedies_for_groups_are_not_those_for_labels():
+    pairs = [("p1", "left"), ("p1", "right")]
+    with pytest.raises(InvalidInputError, match="Pass one group for each image; join several columns"):
+        check_groups(pairs, 2)
+    with pytest.raises(
+        InvalidInputError, match=r"groups\[1\] is a missing value, None\. Give this image a group of its own"
+    ):
+        check_groups(["p1", None], 2)
