@@ -121,8 +121,9 @@ class Learner:
         """
         if self.features is None or self.layout is None or len(rows) <= _MOST_ONE_BY_ONE:
             return None
-        sizes = [size for _, size in self.layout.groups_of(self.layout.count(self.estimator.feature_stages))]
-        chosen = Chosen(len(sizes), self.estimator.weight_decay, {})
+        n_stages = self.layout.count(self.estimator.feature_stages)
+        sizes = [size for _, size in self.layout.groups_of(n_stages)]
+        chosen = Chosen(n_stages, self.estimator.weight_decay, {})
         cpu, n_features = torch.device("cpu"), sum(sizes)
         recipe = resolve_recipe(self.estimator, 0, TrainingSet.of(targets), n_features, cpu, chosen)
         if recipe.optimizer != "lbfgs":

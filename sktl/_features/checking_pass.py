@@ -143,26 +143,35 @@ def _marks(keys: Iterable[bytes]) -> dict[bytes, bytes]:
 
 @dataclass(frozen=True)
 class _Check:
-    """How windows of samples are checked."""
+    """How windows of samples are checked.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    cache : Cache
+    pool : ThreadPoolExecutor
+    reasons : dict
+        Why contents of earlier windows are unusable, by content key; None for usable ones.
+    """
 
     decoder: Decoder
     cache: Cache
     pool: ThreadPoolExecutor
+    reasons: dict[bytes, str | None] = field(default_factory=dict)
 
     def problems(self, window: Window) -> dict[int, str]:
         """Return why samples are unusable, by their positions in a window."""
         readable = {key: i for i, key in reversed([*enumerate(window.keys)]) if key not in window.problems}
-        marks = _marks(readable)
+        marks = _marks(key for key in readable if key not in self.reasons)
         known = self.cache.get(_DECODED, [*marks.values()])
+        unknown = {key: mark for key, mark in marks.items() if mark not in known}
         for key, i in readable.items():
             self.decoder.add(key, window.start + i, key, window.contents.get(key))
-            if marks[key] in known:
+            if key not in unknown:
                 self.decoder.forget(key)
-        unknown = [key for key in readable if marks[key] not in known]
-        reasons = in_tasks(self._problem, unknown, self.pool)
-        found = {key: reason for key, reason in zip(unknown, reasons, strict=True) if reason is not None}
-        self.cache.put(_DECODED, [(marks[key], b"\1") for key in unknown if key not in found])
-        found |= window.problems
+        self.reasons.update(zip(unknown, in_tasks(self._problem, [*unknown], self.pool), strict=True))
+        self.cache.put(_DECODED, [(mark, b"\1") for key, mark in unknown.items() if self.reasons[key] is None])
+        found = {key: reason for key in readable if (reason := self.reasons.get(key)) is not None} | window.problems
         return {i: found[key] for i, key in enumerate(window.keys) if key in found}
 
     def _problem(self, key: bytes) -> str | None:

@@ -22,18 +22,13 @@ _PIECE = 64
 class StandardizedFeatures(LabeledDataset):
     """Standardized features of samples, with targets and weights."""
 
-    def __init__(
-        self,
-        labeled: Labeled[np.ndarray],
-        rank: np.ndarray,
-        standardization: Standardization,
-        dtype: torch.dtype = torch.float64,
-    ):
+    dtype = torch.float64
+
+    def __init__(self, labeled: Labeled[np.ndarray], rank: np.ndarray, standardization: Standardization):
         super().__init__(labeled.targets, rank)
         self.features = torch.from_numpy(labeled.samples)
         self.standardization = standardization
-        self.dtype = dtype
-        fits = self.features.numel() * dtype.itemsize <= _MAX_BYTES
+        fits = self.features.numel() * self.dtype.itemsize <= _MAX_BYTES
         self.standardized = self._standardize(torch.arange(len(self.features))) if fits else None
 
     @property

@@ -64,7 +64,6 @@ def held_out_outputs(
 def _trained(coordinates: Coordinates, problem: FoldProblem, recipe: Recipe) -> torch.Tensor:
     """Return the layer of one fold, of shape (1, n_outputs, n_axes + 1)."""
     inputs, squares = coordinates
-    assert recipe.weight_decay is not None
     losses = PenalizedLosses(inputs, squares, problem, recipe.weight_decay * problem.loss.penalty_share)
     n_outputs = problem.n_outputs
     start = inputs.new_zeros(1, n_outputs * (inputs.shape[1] + 1))

@@ -99,8 +99,6 @@ def check_splits(cv: Any, targets: Targets, y: np.ndarray, groups: np.ndarray | 
     InvalidParameterError
         If `cv` and `groups` do not suit `y`.
     """
-    if groups is not None and len(groups) != len(y):
-        raise InvalidParameterError(f"groups has shape {groups.shape}: pass one group for each of {len(y)} images.")
     try:
         rows = np.arange(len(y))
         splits = [(rows[train], rows[test]) for train, test in _folds(cv, targets, y, groups, seed)]

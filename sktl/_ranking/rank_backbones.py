@@ -29,9 +29,8 @@ from sktl._images.samples import Sample
 from sktl._short_text import LONGEST_REASON, error_words, shown_value
 from sktl._storage.cache import NO_CACHE
 from sktl._targets.base_targets import Targets
-from sktl._targets.label_checks import check_complete
 from sktl._targets.number_targets import NumberTargets, number_columns, suggesting_classification, suggesting_regression
-from sktl._targets.sample_groups import check_groups
+from sktl._targets.sample_groups import distinct_groups
 from sktl._training.json_values import plain
 from sktl._utils.devices import check_precision, resolve_device
 from sktl._utils.process_errors import is_from_signal_handler, raise_process_error
@@ -245,7 +244,7 @@ def rank_backbones(
     UnknownBackboneError
         If an entry names a network or weights that do not exist. It is raised before any image is read.
     InvalidInputError, InvalidImageError
-        If `X` or `y` is not in a supported format, or images cannot be read.
+        If `X`, `y` or `groups` is not in a supported format, or images cannot be read.
     DeviceError
         If the device is unavailable, or if `precision="bfloat16"` and the device has no native bfloat16.
 
@@ -282,15 +281,13 @@ def rank_backbones(
     with suggesting_regression(y) if task == "classification" else suggesting_classification():
         targets = template._check_targets(y, None, len(samples))
     plain = _plain(targets, y)
-    groups = None if groups is None else check_complete(groups, "groups")
-    splits = check_splits(cv, targets, plain, groups, seeds.split)
+    names, numbers = distinct_groups(groups, len(samples)) or (None, None)
+    splits = check_splits(cv, targets, plain, None if names is None else names[numbers], seeds.split)
     if isinstance(scoring, str) and scoring == "auto":
         scoring = default_scoring(targets)
     of_noise = FeaturesEstimator(type(template)(), StageLayout.of_output(2))
     scorer = check_scorer(scoring, of_noise, plain, splits)
-    trial = _Trial(
-        template, found, samples, _columns(targets), plain, check_groups(groups, len(samples)), splits, scorer
-    )
+    trial = _Trial(template, found, samples, _columns(targets), plain, numbers, splits, scorer)
     with one_outage():
         rows = [row if backbone is None else trial.measure(row, backbone) for row, backbone in resolved]
     return BackboneRanking(rows, scoring if isinstance(scoring, str) else "score")

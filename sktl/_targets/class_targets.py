@@ -70,7 +70,7 @@ class ClassTargets(Targets):
 
     def counts(self) -> np.ndarray:
         """Return the number of samples of each class."""
-        return np.bincount(self.codes)
+        return np.bincount(self.codes, minlength=len(self.classes))
 
     def values(self) -> np.ndarray:
         return self.codes
@@ -125,7 +125,7 @@ class ClassTargets(Targets):
 
     def _check_counts(self, fraction: float) -> None:
         """Raise `ValueError` if some class cannot be in both parts. Scikit-learn's message would list codes."""
-        counts = np.bincount(self.codes, minlength=len(self.classes))
+        counts = self.counts()
         if 1 in counts:
             names = first_shown(self.classes[counts == 1].tolist())
             raise ValueError(f"each class needs at least two images, and these have one: {names}")
@@ -137,7 +137,7 @@ class ClassTargets(Targets):
             )
 
     def scarcity(self) -> str:
-        counts = np.bincount(self.codes, minlength=len(self.classes))
+        counts = self.counts()
         rarest = self.classes.tolist()[int(counts.argmin())]
         return f" with {len(self.classes)} classes, of which {shown_value(rarest)} has {counts.min()}"
 

@@ -164,7 +164,7 @@ class PairedOptimizer(Optimizer):
         super().__init__(groups, {"lr": lr})
         self.parts: list[Optimizer] = []
         for optimizer, of_head in ((head, True), (stages, False)):
-            given = {name: value for name, value in options.items() if name in option_names(optimizer)}
+            given = {name: value for name, value in options.items() if has_option(optimizer, name)}
             kind, defaults = find_optimizer(optimizer, given)
             mine = [group for group in self.param_groups if (group["depth"] < 0) == of_head]
             part = kind(mine, **{"lr": lr} | defaults | given)  # shares the groups, so schedules affect it

@@ -24,10 +24,12 @@ from representatives import slow_except
 
 from sktl import Preprocessing, PretrainedImageClassifier, PretrainedImageEncoder, check_images, rank_backbones
 from sktl._features import decoding_ahead
+from sktl._features.checking_pass import find_failures
 from sktl._images.decoding import ImageProblem, decode
 from sktl._images.network_pixels import network_pixels
 from sktl._images.samples import as_samples
 from sktl._inspection.display_thumbnails import read_pictures
+from sktl._storage.cache import open_cache
 from sktl.exceptions import (
     DeviceMemoryError,
     InvalidImageError,
@@ -377,6 +379,18 @@ def test_images_are_decoded_once_for_all_checks(monkeypatch):
     for _ in range(2):
         assert len(check_images([*X, b""])) == 1
     assert sorted(decoded) == sorted([b"", b"", *X])
+
+
+@pytest.mark.parametrize("cache", [False, "auto"])
+def test_copies_are_decoded_once_in_a_pass(cache, monkeypatch):
+    """Images are read in windows, of which the first has 64."""
+    decoded = []
+    decode = decoding_ahead.network_pixels
+    monkeypatch.setattr(decoding_ahead, "network_pixels", lambda *args: (decoded.append(args[0]), decode(*args))[1])
+    samples = as_samples([saved(NOISE.rotate(3)), b"broken"] * 70, None, True)
+    failures = find_failures(samples, Preprocessing(16, (16, 16)), open_cache(cache), 1, 0)
+    assert [failure.position for failure in failures] == [*range(1, 140, 2)]
+    assert len(decoded) == 2
 
 
 def test_a_file_that_became_a_pipe_since_it_was_looked_at_is_not_waited_for(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from backbones import Function, LoggedPixels, Pixels, small_conv_net, stochastic
 from representatives import slow_except
 from scipy.sparse import csr_array
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import accuracy_score, get_scorer
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKFold, cross_val_score
 
@@ -273,7 +274,6 @@ def test_an_unknown_name_is_an_error_before_any_image_is_read(entry):
         ({"cv": [(range(45), [])]}, "fold 0 scores no images"),
         ({"cv": [(range(45), [45])]}, "index 45 is out of bounds"),
         ({"cv": [(range(0, 45, 3), [1])]}, "fold 0 trains on fewer than two classes"),
-        ({"groups": [0, 1]}, r"groups has shape \(2,\): pass one group for each of 45 images"),
         ({"scoring": "beauty"}, "scoring='beauty' is not possible"),
         ({"scoring": "f1"}, "scoring='f1' is not possible with this y"),
         ({"scoring": ["accuracy", "f1_macro"]}, "must be the name of one scorer"),
@@ -288,7 +288,6 @@ def test_an_unknown_name_is_an_error_before_any_image_is_read(entry):
         ({"scoring": lambda layer, X, y: np.nan}, "returned nan for fold 0.*a cv whose folds have all classes"),
         ({"scoring": "roc_auc_ovr", "cv": LeaveOneOut()}, "scoring='roc_auc_ovr'"),
         ({"scoring": accuracy_score}, "scoring=<function accuracy_score> is not possible.*scorer"),
-        ({"cv": GroupKFold(3), "groups": [3]}, r"groups has shape \(1,\)"),
         ({"random_state": "x"}, "random_state"),
         ({"random_state": np.random.default_rng(0)}, r"random_state.*Got Generator\(PCG64\) instead"),
         ({"n_jobs": 0}, "n_jobs"),
@@ -299,6 +298,16 @@ def test_parameters_are_checked_before_any_pass(parameters, words, monkeypatch):
     monkeypatch.setattr(FeatureExtractor, "__call__", lambda self, samples: pytest.fail("a pass"))
     with pytest.raises(InvalidParameterError, match=words):
         rank([Pixels], **parameters)
+
+
+@pytest.mark.parametrize("cv", [None, GroupKFold(3)])
+def test_groups_are_one_for_each_image(cv):
+    with pytest.raises(InvalidInputError, match="groups has 2 entries, but X has 45 images"):
+        rank([Pixels], cv=cv, groups=[0, 1])
+    with pytest.warns(DataConversionWarning, match="A column-vector groups") as caught:
+        (row,) = rank([Pixels], cv=cv, groups=np.arange(45)[:, None])
+    assert row.status == "ok"
+    assert len(caught) == 1
 
 
 def test_a_callable_that_raises_stops_nothing_and_one_with_bound_arguments_has_its_name():

@@ -290,3 +290,9 @@ def test_validation_images_need_a_weight():
     with pytest.raises(InvalidInputError, match="X_val has only images of weight zero"):
         targets.of_validation(["a", "a"], None, 2)
     assert targets.of_validation(["a", "b"], None, 2).weights.tolist() == [0, 1]
+
+
+def test_classes_that_a_part_lacks_are_counted_too():
+    targets = check_classes(list("abcab"), None, None, 5)
+    assert targets.counts().tolist() == [2, 2, 1]
+    assert targets.take(np.array([0, 1, 3])).counts().tolist() == [2, 1, 0]

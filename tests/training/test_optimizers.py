@@ -219,6 +219,8 @@ def test_options_reach_an_optimizer_that_takes_any():
     assert has_option(TakesAll, "momentum")
     (optimizer,) = rehearse(TakesAll, None, {"momentum": 0.5})
     assert optimizer.param_groups[0]["momentum"] == 0.5
+    _, pair = rehearse("adamw", TakesAll, {"momentum": 0.5})
+    assert pair.parts[1].param_groups[0]["momentum"] == 0.5
     assert [type(each) for each in rehearse("sgd", "adamw", {"eps": 1e-3})] == [SGD, PairedOptimizer]
 
 
