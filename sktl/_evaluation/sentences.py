@@ -20,6 +20,10 @@ from .typicality_figures import LOW, TypicalityFigures, too_few_references
 
 # Longer names of classes are cut in their middle.
 _LETTERS = 32
+# A larger difference between stated and true probability matters, even if it is not proven.
+_RELEVANT_GAP = 0.05
+# If even more images than this multiple of `LOW` may have a low typicality, nothing can be said.
+_TOO_WIDE = 5
 
 
 def threshold(value: float | None) -> str:
@@ -129,6 +133,8 @@ def of_calibration(calibration: Calibration) -> list[str]:
 def _verdict(calibration: Calibration) -> str:
     difference = calibration.probability - calibration.share
     gap = f"{abs(difference) * 100:.1f} percentage points"
+    if not calibration.differs and abs(difference) > _RELEVANT_GAP:
+        return f"The difference of {gap} may be due to chance: these images, or their groups, are too few to tell."
     if not calibration.differs:
         return "On average, the probabilities are about right, as far as these images show."
     if difference > 0:
@@ -168,6 +174,8 @@ def of_typicality(typicality: TypicalityFigures) -> str:
     )
     if low.low > LOW:
         return f"{start} These images differ from the training images: another camera, place, time or kind of object."
+    if low.high > _TOO_WIDE * LOW:
+        return f"{start} These images, or their groups, are too few to tell whether they differ."
     return f"{start} The images are about as ordinary as the training images."
 
 

@@ -16,5 +16,7 @@ def in_8_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
 def looked_up(pixels: np.ndarray, lowest: int, grays: np.ndarray) -> np.ndarray:
     """Return integers as uint8, given the gray of each value from `lowest` on, as floats in [0, 1]."""
     table = np.rint(np.clip(grays, 0, 1) * 255).astype(np.uint8)
+    if lowest == 0 and pixels.dtype.kind == "u" and np.iinfo(pixels.dtype).max < len(table):
+        return table[pixels]  # without the memory of indices
     indices = np.clip(pixels.astype(np.int32) - lowest, 0, len(table) - 1)
     return table[indices]

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 from sktl._utils.locks import fork_safe_lock
 from sktl._utils.process_errors import raise_process_error
 
+from .bit_depths import looked_up
 from .format_readers import READERS, Reader, reader_name
 from .pillow_misreadings import corrected, unloaded_copy, why_misread, without_texts
 from .pillow_opening import open_image, why_refused
@@ -203,9 +204,10 @@ def _to_rgb(image: Image.Image, words: Words) -> Image.Image:
     # time.
     upright = _upright(corrected(image))
     if upright.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        values = np.asarray(upright, dtype=np.float64)
-        clear = upright.info.get("transparency")
-        return _from_floats(np.where(values == clear, 1, values / 65535) if isinstance(clear, int) else values / 65535)
+        grays, clear = np.arange(65536) / 65535, upright.info.get("transparency")
+        if isinstance(clear, int):
+            grays[clear] = 1
+        return Image.fromarray(looked_up(np.asarray(upright), 0, grays)).convert("RGB")
     if image.mode == "I":
         raise ImageProblem("has 32-bit integer pixels, whose white is unknown; convert it to uint8 or to [0, 1]")
     if image.mode == "F":

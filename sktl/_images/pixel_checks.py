@@ -16,6 +16,8 @@ from .problems import ImageProblem
 # A few images may well be dark, or transparent.
 _FEWEST_ALIKE = 8
 _OPAQUE = 0.99
+# Share of pixels. Pictures with transparency are mostly opaque; of a channel divided by its maximum, one pixel is.
+_LEAST_OPAQUE = 0.01
 
 
 class RangeProblem(ImageProblem):
@@ -104,16 +106,22 @@ def _warn_of_black(images: Sequence[np.ndarray], words: Words) -> None:
 
 
 def _warn_of_transparency(images: Sequence[np.ndarray], first_three: str) -> None:
-    """Warn if no pixel is opaque, as if the fourth channel were not transparency."""
-    highest = 0.0
+    """Warn if hardly any pixel is opaque, as if the fourth channel were not transparency."""
+    highest, n_opaque, n_pixels = 0.0, 0, 0
     for image in images:
-        if image.shape[2:] != (4,) or (alpha := float(image[..., 3].max())) >= _OPAQUE * _white(image):
+        if image.shape[2:] != (4,):
             return
-        highest = max(highest, alpha)
+        alpha = image[..., 3]
+        n_opaque += int((alpha >= _OPAQUE * _white(image)).sum())
+        n_pixels += alpha.size
+        highest = max(highest, float(alpha.max()))
+    if n_opaque > _LEAST_OPAQUE * n_pixels:
+        return
     white = _white(images[0])
     mask = " If it is a mask of 0 and 1, multiply it by 255." if white == 255 and highest == 1 else ""
+    few = f"only {n_opaque} of {n_pixels} pixels are opaque" if n_opaque else "no pixel is opaque"
     warn(
-        "The fourth channel of X is taken as transparency, but no pixel is opaque: its largest value is "
+        f"The fourth channel of X is taken as transparency, but {few}: its largest value is "
         f"{highest:.4g}, and {white} is opaque. If it is not transparency, pass {first_three}, or three channels of "
         f"your choice.{mask}",
         InputWarning,

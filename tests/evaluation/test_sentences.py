@@ -9,7 +9,8 @@ from sktl._evaluation.calibration import Calibration
 from sktl._evaluation.class_figures import ClassFigures
 from sktl._evaluation.confidence_intervals import Mean, Rate
 from sktl._evaluation.selective_classification import Coverage
-from sktl._evaluation.sentences import headlines, interval, listed, of_calibration, of_target
+from sktl._evaluation.sentences import headlines, interval, listed, of_calibration, of_target, of_typicality
+from sktl._evaluation.typicality_figures import TypicalityFigures
 
 
 def test_intervals_that_there_are_not_are_not_shown():
@@ -28,6 +29,14 @@ def test_too_sure_too_cautious_and_right_are_told_apart():
     assert "about right" in right
     few = of_calibration(Calibration.of(np.full(100, 0.95), np.arange(100) < 92))[0]
     assert "about right, as far as these images show" in few
+
+
+def test_differences_that_so_few_images_cannot_prove_are_not_called_right():
+    few = of_calibration(Calibration.of(np.full(12, 0.6), np.arange(12) < 9))[0]
+    assert "The difference of 15.0 percentage points may be due to chance: these images, or their groups" in few
+    typicality = of_typicality(TypicalityFigures.of(np.full(8, 0.5)))
+    assert typicality.endswith("These images, or their groups, are too few to tell whether they differ.")
+    assert "about as ordinary" in of_typicality(TypicalityFigures.of(np.full(100, 0.5)))
 
 
 def test_targets_that_are_reached_never_or_always_say_so():

@@ -136,7 +136,9 @@ def test_a_fourth_channel_that_is_not_transparency_is_told_with_the_remedy(conta
         right = eval(re.search(r"pass (x\[[^]]*\]), or", message)[1], {"x": X})
     assert len(assert_silent(right)) == 8
     assert all(3 in x.shape for x in right)
-    values[(3, 1, 1, 3) if shape[3] == 4 else (3, 3, 1, 1)] = white  # one pixel is opaque
+    values[(3, 1, 1, 3) if shape[3] == 4 else (3, 3, 1, 1)] = white
+    assert re.search(r"transparency, but only \d of \d+ pixels are opaque", warning(CONTAINERS[container](values)))
+    values[(3, 1, slice(None), 3) if shape[3] == 4 else (3, 3, 1)] = white
     assert_silent(CONTAINERS[container](values))
     assert_silent(X[:7])
 
