@@ -87,6 +87,8 @@ def from_dataset(dataset: Any, *, image: str | None = None, target: str | None =
             f"dataset has the parts {listed([*dataset])}. Pass one of them, such as "
             f"dataset[{shown_value(next(iter(dataset)))}]."
         )
+    if is_instance(dataset, "torch.utils.data.DataLoader"):
+        raise InvalidParameterError("dataset is a DataLoader, which may shuffle. Pass its attribute dataset.")
     if isinstance(dataset, Mapping | str | bytes) or (length := length_of(dataset)) is None:
         raise InvalidParameterError(
             f"dataset is a {kind.__name__}. Pass a dataset with __len__ and __getitem__, not a stream."

@@ -294,7 +294,9 @@ def _probabilities(y_proba: Any) -> np.ndarray:
     try:
         proba = np.asarray(y_proba, dtype=float)
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"Probabilities must be numbers: {error}") from error
+        raise InvalidInputError(
+            f"Probabilities must be numbers: {error}. Pass the result of predict_proba, not of predict."
+        ) from error
     legal = (proba >= -_ROUNDING) & (proba <= 1 + _ROUNDING)  # also False for NaN
     if not legal.all():
         position = np.argwhere(~legal)[0]

@@ -216,8 +216,9 @@ def _check_distinct(labels: np.ndarray, classes: np.ndarray) -> None:
         )
     if len(classes) == len(labels) and _is_file(first := classes.tolist()[0]):
         raise InvalidInputError(
-            f"y has names of files, such as {shown_value(first)}, each only once: X and y may be swapped. Pass the "
-            "images as X and their labels as y."
+            f"y has names of files, such as {shown_value(first)}, each only once: X and y may be swapped, or "
+            "the parts of a split unpacked in another order than X_train, X_test, y_train, y_test. Pass the images "
+            "as X and their labels as y."
         )
 
 

@@ -439,6 +439,7 @@ def test_a_table_is_its_columns(make):
         (iter([1]), InvalidParameterError, "Pass a dataset with __len__ and __getitem__"),
         ("photos", InvalidParameterError, "dataset is a str"),
         ({}, InvalidParameterError, "dataset is a dict"),
+        (DataLoader(Pairs()), InvalidParameterError, "DataLoader, which may shuffle. Pass its attribute dataset"),
         ([], InvalidInputError, "dataset is empty"),
         (
             [DataLoader(Pairs())],

@@ -176,6 +176,7 @@ def test_a_single_number_of_another_name_is_refused():
         ([[0, 1]], np.eye(2), None, "2 images, but y_true has 1 rows"),
         (np.eye(2), np.eye(3)[:2], None, r"shape \(2, 3\); for 2 images and 2 labels, it must be \(2, 2\)"),
         (np.eye(2), [0.1, 0.2], None, r"shape \(2,\)"),
+        (np.eye(2), np.array([["a", "b"]] * 2), None, "must be numbers: .* result of predict_proba, not of predict"),
         (np.eye(2), 3 * np.eye(2), None, r"y_proba\[0, 0\] is 3.0, but probabilities lie in \[0, 1\]"),
         (np.eye(2), np.eye(2), ["a"], "2 columns, but there are 1 names"),
         (np.eye(2), [np.eye(2), np.ones((2, 1))], None, "not all arrays have two columns"),

@@ -208,7 +208,9 @@ def test_names_of_files_are_no_labels_and_names_like_files_are(tmp_path, monkeyp
     for first in ("b.jpg", "cat", str(tmp_path)):
         assert len(check_classes([first, "dog"], None, None, 2)) == 2
     assert len(check_classes(["a.jpg", "dog", "a.jpg"], None, None, 3)) == 3  # a class named by one of its images
-    with pytest.raises(InvalidInputError, match=r"^y has names of files, such as 'a.jpg', .* Pass the images as X"):
+    with pytest.raises(
+        InvalidInputError, match=r"^y has names of files, such as 'a.jpg', .* parts of a split .* Pass the images as X"
+    ):
         check_classes(np.array(["a.jpg", "dog"]), None, None, 2)
 
 
