@@ -159,7 +159,8 @@ def test_the_share_of_groups_that_are_held_out_is_near_the_fraction(fraction, se
     """At least a twentieth is held out, and at most 19 twentieths."""
     codes, groups = np.arange(200) % 2, np.arange(200) // 2
     _, held_out = hold_out_groups(codes, groups, fraction, seed)
-    assert abs(len(held_out) / 200 - np.clip(fraction, 0.05, 0.95)) <= 0.025 + 1e-9
+    # At most half of the largest of up to 20 folds of 100 groups, and what the fraction is rounded by.
+    assert abs(len(held_out) / 200 - np.clip(fraction, 0.05, 0.95)) <= 0.04
 
 
 def n_lost(labels, train):
