@@ -586,7 +586,20 @@ def test_a_home_directory_is_found_in_options_too(photos, model, tmp_path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / "1.jpg").write_bytes((photos / "sky" / "0.jpg").read_bytes())
-    run("fit", photos, "-o", "~/m.sktl", "--cache", "~/features", "--checkpoint", "~/run", "-q", *QUICK)
+    run(
+        "fit",
+        photos,
+        "-o",
+        "~/m.sktl",
+        "--cache",
+        "~/features",
+        "--checkpoint",
+        "~/run",
+        "-q",
+        "--max-epochs",
+        "2",
+        *QUICK,
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"1.jpg", "m.sktl", "features", "run"}
     assert " sky " in run("predict", "~/m.sktl", "~/1.jpg", "-q")[0]
     sktl.save_to_folder(load("~/m.sktl"), "~/published")
