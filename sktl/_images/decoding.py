@@ -205,7 +205,7 @@ def _to_rgb(image: Image.Image, words: Words) -> Image.Image:
     upright = _upright(corrected(image))
     if upright.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         grays, clear = np.arange(65536) / 65535, upright.info.get("transparency")
-        if isinstance(clear, int):
+        if isinstance(clear, int) and 0 <= clear < len(grays):
             grays[clear] = 1
         return Image.fromarray(looked_up(np.asarray(upright), 0, grays)).convert("RGB")
     if image.mode == "I":

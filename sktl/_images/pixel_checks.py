@@ -75,7 +75,7 @@ def check_pixels(array: np.ndarray, words: Words = NUMPY) -> None:
 def warn_of_doubtful_pixels(images: Sequence[np.ndarray], words: Words, first_three: str) -> None:
     """Warn if all images are black, or transparent, as if their numbers meant something else.
 
-    Mostly, only the first image is searched.
+    Mostly, only the first images are searched.
 
     Parameters
     ----------
@@ -107,16 +107,14 @@ def _warn_of_black(images: Sequence[np.ndarray], words: Words) -> None:
 
 def _warn_of_transparency(images: Sequence[np.ndarray], first_three: str) -> None:
     """Warn if hardly any pixel is opaque, as if the fourth channel were not transparency."""
-    highest, n_opaque, n_pixels = 0.0, 0, 0
-    for image in images:
-        if image.shape[2:] != (4,):
-            return
-        alpha = image[..., 3]
-        n_opaque += int((alpha >= _OPAQUE * _white(image)).sum())
-        n_pixels += alpha.size
-        highest = max(highest, float(alpha.max()))
-    if n_opaque > _LEAST_OPAQUE * n_pixels:
+    if any(image.shape[2:] != (4,) for image in images):
         return
+    n_pixels, n_opaque, highest = sum(image[..., 3].size for image in images), 0, 0.0
+    for image in images:
+        n_opaque += int((image[..., 3] >= _OPAQUE * _white(image)).sum())
+        if n_opaque > _LEAST_OPAQUE * n_pixels:
+            return
+        highest = max(highest, float(image[..., 3].max()))
     white = _white(images[0])
     mask = " If it is a mask of 0 and 1, multiply it by 255." if white == 255 and highest == 1 else ""
     few = f"only {n_opaque} of {n_pixels} pixels are opaque" if n_opaque else "no pixel is opaque"

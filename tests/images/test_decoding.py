@@ -276,6 +276,14 @@ def test_16_bits_are_scaled_not_clipped(grey):
     np.testing.assert_allclose(pil_to_rgb(big_endian), expected, atol=1)
 
 
+@pytest.mark.parametrize("clear", [-1, 70_000])
+def test_a_clear_value_that_16_bits_do_not_have_changes_no_pixel(clear):
+    image = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
+    expected = np.asarray(pil_to_rgb(image))
+    image.info["transparency"] = clear
+    np.testing.assert_array_equal(pil_to_rgb(image), expected)
+
+
 @settings(max_examples=20)
 @given(rgb=hnp.arrays(np.uint16, st.tuples(SIDES, SIDES, st.just(3))))
 def test_16_bit_colors_are_scaled_not_clipped(rgb):
