@@ -133,9 +133,9 @@ def of_calibration(calibration: Calibration) -> list[str]:
 def _verdict(calibration: Calibration) -> str:
     difference = calibration.probability - calibration.share
     gap = f"{abs(difference) * 100:.1f} percentage points"
-    if not calibration.differs and abs(difference) > _RELEVANT_GAP:
-        return f"The difference of {gap} may be due to chance: these images, or their groups, are too few to tell."
     if not calibration.differs:
+        if abs(difference) > _RELEVANT_GAP:
+            return f"The difference of {gap} may be due to chance: these images, or their groups, are too few to tell."
         return "On average, the probabilities are about right, as far as these images show."
     if difference > 0:
         return f"The probabilities are too high by {gap} on average: the model is more confident than it should be."
