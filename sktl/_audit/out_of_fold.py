@@ -89,9 +89,8 @@ class Learner:
         predictor, n_workers = clone(self.estimator), n_threads(self.estimator.n_jobs)
         seen = _rows_of(self.features, rows)
         # Models of many images are trained along the axes of the first choice, whose penalty is therefore the best one.
-        chosen = choose(
-            predictor, Labeled(seen, targets), self.layout, self.seeds[1], n_workers, refines=False, divides=False
-        )
+        # A penalty that is the best at a temperature would be too strong for these models, which have none.
+        chosen = choose(predictor, Labeled(seen, targets), self.layout, self.seeds[1], n_workers, in_full=False)
         n_features = self.layout.length(chosen.n_stages)
         recipe = resolve_recipe(predictor, 0, TrainingSet.of(targets), n_features, torch.device("cpu"), chosen)
         predictor.set_params(feature_stages=chosen.n_stages, weight_decay=recipe.weight_decay)

@@ -149,8 +149,7 @@ def choose(
     seed: int,
     n_workers: int,
     n_trainable: int = 0,
-    refines: bool = True,
-    divides: bool = True,
+    in_full: bool = True,
 ) -> Chosen:
     """Choose the features, the penalty and the temperature of the output layer.
 
@@ -167,18 +166,17 @@ def choose(
         Threads; results do not depend on it.
     n_trainable : int
         See `candidates_of`.
-    refines : bool
-        Whether more images refine the penalty if there are many.
-    divides : bool
-        Whether logits may be divided by a temperature. They never are if stages are trained, or in steps.
+    in_full : bool
+        Whether more images refine the penalty if there are many, and a temperature is chosen if there are few. A
+        temperature is never chosen if stages are trained, or if the output layer is trained in steps.
     """
     estimator, loss = _plain_parameters(predictor), features.targets.loss
     stages, penalties = candidates_of(predictor, layout, loss, n_trainable)
     if len(stages) * len(penalties) == 1:
         return Chosen(stages[0], penalties[0], {})
     sizes = {n: [size for _, size in layout.groups_of(n)] for n in stages}
-    divides &= len(penalties) > 1 and not n_trainable and LOSSES[loss].smooths
-    divides &= optimizers_of(estimator)[0] == "lbfgs"
+    divides = in_full and len(penalties) > 1 and not n_trainable and LOSSES[loss].smooths
+    divides = divides and optimizers_of(estimator)[0] == "lbfgs"
     conditions = Conditions(SHRINKAGE, estimator.label_smoothing, seed, n_workers, divides)
     found = cross_validate(features, sizes, penalties, conditions)
     if n_trainable:
@@ -195,7 +193,7 @@ def choose(
         alone = float(found.penalties[found.lowest(n_stages)])
         return Chosen(n_stages, penalty, found.table(), alone if alone != penalty else None)
     weaker = penalties[penalties.index(penalty) :]
-    refined = refine(features, {n_stages: sizes[n_stages]}, weaker, conditions) if refines else None
+    refined = refine(features, {n_stages: sizes[n_stages]}, weaker, conditions) if in_full else None
     if refined is None:
         return Chosen(n_stages, penalty, found.table(), temperature=float(found.temperatures[best]))
     penalty = float(refined.penalties[refined.lowest(n_stages)])

@@ -295,7 +295,8 @@ class PretrainedImageClassifier(ClassifierMixin, PretrainedImagePredictor):
         `"param_feature_stages"`, `"param_weight_decay"`, `"temperature"`, `"mean_log_loss"` and `"mean_accuracy"`, both
         weighted as in training, and the log loss of each fold, `"split0_log_loss"` and so on. With several labels, both
         are means over the labels; a label is left out where the other folds contain no image with this label or no
-        image without it. A loss is NaN where a stronger penalty was already clearly better. `"refined"` is True in the
+        image without it. A loss is NaN where a stronger penalty was already clearly better. With at most 384 images,
+        candidates whose best temperature is below 1 have a second row with this temperature. `"refined"` is True in the
         last rows if there are more than 4,096 images; the penalty with the lowest loss in these rows is chosen. All
         losses are NaN if no image could be held out; the default values are then used. Exists only if there was a
         choice.

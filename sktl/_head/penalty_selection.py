@@ -296,14 +296,15 @@ def _path(
 ) -> _Path:
     """Return the results of held-out samples for one number of stages.
 
-    Each training run starts from an extrapolation of the last `n_known` results. If `divides`, a second row for each
-    penalty has the results at the best temperature.
+    Each training run starts from an extrapolation of the last `n_known` results. If `divides`, further rows have the
+    results at the best temperatures that are below 1.
     """
     inputs, squares = coordinates
     n_samples, n_axes = inputs.shape
     n_outputs, n_folds = problem.n_outputs, problem.shares.shape[0]
-    n_rows = len(penalties) * (1 + divides)
-    temperatures, (losses, scores) = np.ones(n_rows), np.full((2, n_rows, n_samples), np.nan)
+    n_penalties = len(penalties)
+    temperatures = np.ones(2 * n_penalties)
+    losses, scores = np.full((2, 2 * n_penalties, n_samples), np.nan)
     found: deque[tuple[float, torch.Tensor]] = deque(maxlen=n_known)
     for i, penalty in enumerate(penalties):
         loss = PenalizedLosses(inputs, squares, problem, penalty * problem.loss.penalty_share)
@@ -314,12 +315,14 @@ def _path(
         held_out = outputs[problem.folds, :, torch.arange(n_samples)]
         losses[i], scores[i] = problem.scores(held_out)
         if divides:
-            row = len(penalties) + i
-            temperatures[row] = best_temperature(held_out, problem)
-            losses[row], scores[row] = problem.scores(held_out / temperatures[row])
+            temperatures[n_penalties + i] = temperature = best_temperature(held_out, problem)
+            losses[n_penalties + i], scores[n_penalties + i] = problem.scores(held_out / temperature)
         if _rises(losses[: i + 1], problem.weights):
             break
-    return _Path(np.resize(np.asarray(penalties, dtype=np.float64), n_rows), temperatures, losses, scores)
+    rows = np.r_[:n_penalties, n_penalties + np.flatnonzero(temperatures[n_penalties:] < 1)]
+    return _Path(
+        np.tile(np.asarray(penalties, dtype=np.float64), 2)[rows], temperatures[rows], losses[rows], scores[rows]
+    )
 
 
 def _extrapolated(found: Collection[tuple[float, torch.Tensor]], penalty: float) -> torch.Tensor:

@@ -14,7 +14,7 @@ from sktl._training.losses import BinaryCrossEntropy, CrossEntropy
 
 from .fold_problem import FoldProblem
 
-# Higher temperatures are for layers that are too sure, which a stronger penalty improves more.
+# Higher temperatures are for overconfident layers, which a stronger penalty improves more.
 _LOWEST, _HIGHEST = 0.01, 1.0
 _TOLERANCE = 1e-3
 
