@@ -11,6 +11,7 @@ import pickle
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -272,6 +273,22 @@ def test_info_counts_images_asked_for_over_all_processes(temporary):
     assert info.hits + info.misses == 20 + 12 * (info.hits > 8)
     sktl.clear_cache()
     assert sktl.cache_info()[:4] == (0, 0, 0, 0)
+
+
+@needs_fork
+def test_a_forked_child_needs_no_lock_that_a_thread_of_its_parent_held(tmp_path):
+    cache = open_cache(tmp_path / "cache")
+    cache.put("a", [(b"key", b"value")])
+    cache.store.clear()  # so that counting stores again what is in memory
+
+    def read():
+        signal.alarm(10)  # instead of waiting forever
+        found = cache.get("a", [b"key"])
+        cache.count(1, 0)
+        return found, cache.store.read("a", [b"key"])
+
+    with cache._lock:
+        assert in_child(read) == ({b"key": b"value"}, {b"key": b"value"})
 
 
 @needs_fork
